@@ -109,19 +109,24 @@ class Painter:
         """Writes `text` into a row of the grid, as large as fits at most."""
         rng = self.rng
         font = rng.randrange(len(sprites.GLYPH_FONTS))
-        widest = self.width * 0.95 / (len(text) * 0.92)
-        size = sprites.nearest_size(min(rng.uniform(0.55, 0.85) * self.unit * self.shrink, widest) - 1)
-        masks = [self.art[f"glyph/{font}/{v.GLYPHS.index(c)}/{size}"] for c in text]
-        gap = max(1, round(size * 0.1))
-        total = sum(m.shape[1] for m in masks) + gap * (len(text) - 1)
-        x = int((self.width - total) * rng.uniform(0.05, 0.95)) if total < self.width else 0
+        size = sprites.nearest_size(rng.uniform(0.55, 0.85) * self.unit * self.shrink)
+        while True:
+            masks = [self.art[f"glyph/{font}/{v.GLYPHS.index(c)}/{size}"] for c in text]
+            gap = max(1, round(size * 0.1))
+            total = sum(m.shape[1] for m in masks) + gap * (len(text) - 1)
+            if total <= self.width - 2:
+                break
+            if size > sprites.SIZES[0]:
+                size -= 2
+            else:
+                font = 1  # the narrow one: five characters of the smallest size always fit
+        x = int((self.width - total) * rng.uniform(0.05, 0.95))
         y = int(row * self.cell_h + (self.cell_h - masks[0].shape[0]) * rng.uniform(0.2, 0.8))
         y = min(max(y, 0), self.height - masks[0].shape[0])
         dark = [c for c in v.COLOUR_NAMES if c not in ("yellow", "pink")]
         rgb = v.COLOURS[rng.choice(dark)]
         items = []
         for i, (glyph, mask) in enumerate(zip(text, masks)):
-            mask = mask[:, : self.width - x]
             self.blend(x, y, rgb, mask)
             cell = row * 3 + min(2, int((x + mask.shape[1] / 2) / self.cell_w))
             box = (x, y, x + mask.shape[1], y + mask.shape[0])
