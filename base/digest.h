@@ -1,4 +1,5 @@
-// A SHA-256 digest as a key. Never truncated: a collision would show one picture's keys to a question about another.
+// A SHA-256 digest as a key. Never truncated: a collision would show one picture's keys to a
+// question about another.
 #pragma once
 
 #include <array>

@@ -5,7 +5,8 @@
 namespace tessera {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `s` (Unicode 15, table 3-7), 0 if there is none.
+// Length of the well-formed UTF-8 sequence at the start of `s` (Unicode 15, table 3-7), 0 if there
+// is none.
 size_t Utf8SequenceLength(std::string_view s) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(s[i]); };
   const unsigned lead = byte(0);
@@ -64,7 +65,8 @@ std::string Error::Describe() const {
   std::string out{what.view()};
   if (!field.empty()) out += ": " + EscapeForLog(field);
   if (!value.empty()) out += ": got " + EscapeForLog(value);
-  if (!limit.empty()) out += fmt::format("{} allowed: {}", value.empty() ? ":" : ",", EscapeForLog(limit));
+  if (!limit.empty())
+    out += fmt::format("{} allowed: {}", value.empty() ? ":" : ",", EscapeForLog(limit));
   if (!detail.empty()) out += fmt::format(" ({})", EscapeForLog(detail, 600));
   return out;
 }

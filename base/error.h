@@ -1,14 +1,15 @@
 // Errors that a caller, a file or the wire can cause. Programmer errors use base/check.h instead.
 //
-// An Error is data: which field, what was allowed, what was found. `what` is a compile-time constant, so that the text
-// a remote client reads can never carry a client's string, a path or an exception's words. `detail` may name file, key and value; it goes to stderr at start-up, never to the wire.
+// An Error is data: which field, what was allowed, what was found. `what` is a compile-time
+// constant, so that the text a remote client reads can never carry a client's string, a path or an
+// exception's words. `detail` may name file, key and value; it goes to stderr at start-up, never to
+// the wire.
 #pragma once
 
 #include <string>
 #include <string_view>
-#include <utility>
-
 #include <tl/expected.hpp>
+#include <utility>
 
 namespace tessera {
 
@@ -41,19 +42,22 @@ class Literal {
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   Literal what = "internal error";
-  std::string field;   // proto field, flag, JSON path or tensor name: ours, or from a file at start-up
+  std::string
+      field;  // proto field, flag, JSON path or tensor name: ours, or from a file at start-up
   std::string limit;   // what was allowed, e.g. "16" or "one of fp32, bf16"
   std::string value;   // what was found
   std::string detail;  // start-up only: file names, library messages; escaped and cut by Describe()
 
-  // One line for stderr: "what: field: got value, allowed limit (detail)". Control bytes are escaped, long parts cut.
+  // One line for stderr: "what: field: got value, allowed limit (detail)". Control bytes are
+  // escaped, long parts cut.
   std::string Describe() const;
 };
 
 template <typename T>
 using Result = tl::expected<T, Error>;
 
-// Optional parts of an error, for designated initialisers: Fail(kInvalidArgument, "too many images",
+// Optional parts of an error, for designated initialisers: Fail(kInvalidArgument, "too many
+// images",
 // {.field = "messages", .limit = "16", .value = std::to_string(n)}).
 struct ErrorParts {
   std::string field;
@@ -72,7 +76,8 @@ inline tl::unexpected<Error> Invalid(Literal what, ErrorParts parts = {}) {
   return Fail(ErrorCode::kInvalidArgument, what, std::move(parts));
 }
 
-// Text fit for one log line: control bytes, DEL and invalid UTF-8 as \xNN, at most `limit` bytes, then "...".
+// Text fit for one log line: control bytes, DEL and invalid UTF-8 as \xNN, at most `limit` bytes,
+// then "...".
 std::string EscapeForLog(std::string_view text, size_t limit = 200);
 
 }  // namespace tessera
@@ -83,8 +88,8 @@ std::string EscapeForLog(std::string_view text, size_t limit = 200);
 // TESSERA_TRY(auto x, expression) : x gets the value, or the enclosing function returns the error.
 #define TESSERA_TRY(declaration, expression) \
   TESSERA_TRY_IMPL_(TESSERA_CONCAT_(tessera_result_, __LINE__), declaration, expression)
-#define TESSERA_TRY_IMPL_(result, declaration, expression)                       \
-  auto result = (expression);                                                    \
+#define TESSERA_TRY_IMPL_(result, declaration, expression)                           \
+  auto result = (expression);                                                        \
   if (!result) return ::tl::unexpected<::tessera::Error>(std::move(result).error()); \
   declaration = *std::move(result)
 

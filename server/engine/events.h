@@ -1,8 +1,9 @@
 // What the engine tells about a request, and the bounded buffer through which it does.
 //
-// Order for one request: TextDelta* and exactly one ChoiceEnd per choice (interleaved between choices), then exactly one
-// RequestEnd, which is terminal, whatever fails. A request that failed before its choices ended still ends every choice
-// (FinishReason::kError or kCancelled) before the RequestEnd.
+// Order for one request: TextDelta* and exactly one ChoiceEnd per choice (interleaved between
+// choices), then exactly one RequestEnd, which is terminal, whatever fails. A request that failed
+// before its choices ended still ends every choice (FinishReason::kError or kCancelled) before the
+// RequestEnd.
 #pragma once
 
 #include <cstdint>
@@ -21,12 +22,12 @@ namespace tessera {
 
 struct TokenOut {
   int32_t id = 0;
-  float logprob = 0;                 // set where logprobs were asked for
-  std::vector<TokenLogprob> top;     // best first
+  float logprob = 0;              // set where logprobs were asked for
+  std::vector<TokenLogprob> top;  // best first
 };
 
-// `text` is valid UTF-8, never half a character; tokens may come with an empty text while a character or a possible stop
-// string is incomplete.
+// `text` is valid UTF-8, never half a character; tokens may come with an empty text while a
+// character or a possible stop string is incomplete.
 struct TextDelta {
   int32_t choice = 0;
   std::string text;
@@ -38,17 +39,18 @@ enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kError };
 struct ChoiceEnd {
   int32_t choice = 0;
   FinishReason reason = FinishReason::kStop;
-  std::string stop_string;    // what matched, if a stop string did
-  int32_t stop_token = -1;    // the end id, if one did
+  std::string stop_string;  // what matched, if a stop string did
+  int32_t stop_token = -1;  // the end id, if one did
 };
 
 struct Usage {
   int32_t prompt_tokens = 0;
-  int32_t image_tokens = 0;      // cross-attention positions: used tiles x tokens of a tile, over all pictures
+  int32_t image_tokens =
+      0;  // cross-attention positions: used tiles x tokens of a tile, over all pictures
   int32_t cached_tokens = 0;     // prompt tokens whose K/V came from the prefix cache
   int32_t generated_tokens = 0;  // over all choices
   int32_t images = 0;
-  int32_t images_encoded = 0;    // the others were found in the cross-K/V pool
+  int32_t images_encoded = 0;  // the others were found in the cross-K/V pool
   int32_t preemptions = 0;
 };
 
@@ -61,9 +63,9 @@ struct RequestEnd {
 using Event = std::variant<TextDelta, ChoiceEnd, RequestEnd>;
 
 // Single producer (the engine), single consumer (the wire). Never blocks either.
-// Bounded to kMaxEvents events and kMaxBytes of text; when it is full, deltas of the same choice merge; when the bytes
-// are full too, Full() is true and the engine does not schedule that request's sequences until the consumer reads.
-// Ends are always taken.
+// Bounded to kMaxEvents events and kMaxBytes of text; when it is full, deltas of the same choice
+// merge; when the bytes are full too, Full() is true and the engine does not schedule that
+// request's sequences until the consumer reads. Ends are always taken.
 class EventStream {
  public:
   static constexpr size_t kMaxEvents = 256;
@@ -77,20 +79,22 @@ class EventStream {
 
   // ---- wire side
   std::optional<Event> Pop();
-  // Called (from the engine's thread, without a lock held) whenever the stream goes from empty to not empty.
+  // Called (from the engine's thread, without a lock held) whenever the stream goes from empty to
+  // not empty.
   void SetListener(std::function<void()> listener);
-  // Called (from the consumer's thread, in Pop) when the stream stops being full, so that the engine wakes up.
+  // Called (from the consumer's thread, in Pop) when the stream stops being full, so that the
+  // engine wakes up.
   void SetDrainListener(std::function<void()> listener);
 
   size_t high_water_bytes() const;
 
  private:
   mutable std::mutex mu_;
-  std::deque<Event> events_;            // guarded by mu_
-  size_t bytes_ = 0;                    // guarded by mu_
-  size_t high_water_bytes_ = 0;         // guarded by mu_
-  std::optional<TimePoint> full_since_; // guarded by mu_
-  std::function<void()> listener_;      // guarded by mu_
+  std::deque<Event> events_;             // guarded by mu_
+  size_t bytes_ = 0;                     // guarded by mu_
+  size_t high_water_bytes_ = 0;          // guarded by mu_
+  std::optional<TimePoint> full_since_;  // guarded by mu_
+  std::function<void()> listener_;       // guarded by mu_
   std::function<void()> drain_listener_;
 };
 

@@ -1,7 +1,8 @@
-// What the engine is asked to do: a request whose every field has been checked and whose defaults are filled in.
+// What the engine is asked to do: a request whose every field has been checked and whose defaults
+// are filled in.
 //
-// server/prepare makes it from a wire request; the engine never sees the wire. A PreparedRequest is immutable once
-// submitted.
+// server/prepare makes it from a wire request; the engine never sees the wire. A PreparedRequest is
+// immutable once submitted.
 #pragma once
 
 #include <chrono>
@@ -29,9 +30,9 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;
   float frequency_penalty = 0.0f;
   float presence_penalty = 0.0f;
-  uint64_t seed = 0;         // drawn by the server where the client sent none, and told in the reply
+  uint64_t seed = 0;  // drawn by the server where the client sent none, and told in the reply
   std::vector<LogitBias> bias;
-  int32_t logprobs = -1;     // alternatives a token, -1: none
+  int32_t logprobs = -1;  // alternatives a token, -1: none
 };
 
 // One picture of a request, in the order of the marks.
@@ -55,16 +56,17 @@ struct StageTimings {  // seconds
 };
 
 struct PreparedRequest {
-  std::string id;       // the server's own, in every log line and error
-  std::string tenant;   // from the Authenticator; "" while there is one tenant
-  Digest cache_salt;    // derived from the tenant; mixed into prefix-cache keys
+  std::string id;               // the server's own, in every log line and error
+  std::string tenant;           // from the Authenticator; "" while there is one tenant
+  Digest cache_salt;            // derived from the tenant; mixed into prefix-cache keys
   std::vector<int32_t> prompt;  // [T] token ids, at least one
   std::vector<Media> media;     // marks strictly ascending
   SamplingParams sampling;
-  int32_t n = 1;                // choices
-  int32_t max_tokens = 0;       // already capped so that prompt + max_tokens <= context; at least 1
-  int32_t min_tokens = 0;       // end ids and stop strings do not count before
-  std::vector<int32_t> end_ids; // union of generation_config, config and the request's stop_token_ids; empty if ignore_eos
+  int32_t n = 1;           // choices
+  int32_t max_tokens = 0;  // already capped so that prompt + max_tokens <= context; at least 1
+  int32_t min_tokens = 0;  // end ids and stop strings do not count before
+  std::vector<int32_t> end_ids;         // union of generation_config, config and the request's
+                                        // stop_token_ids; empty if ignore_eos
   std::vector<int32_t> stop_token_ids;  // those of the request (they end even with ignore_eos)
   std::vector<std::string> stop;        // on decoded bytes, across token borders
   bool include_stop = false;            // leave the match in the text

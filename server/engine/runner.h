@@ -1,5 +1,6 @@
-// ModelRunner: all that the engine asks of a model and its device. The real one (model_runner.h) owns pools and workspace;
-// tests inject a fake one, whose answers show whether pages, positions and pictures were right.
+// ModelRunner: all that the engine asks of a model and its device. The real one (model_runner.h)
+// owns pools and workspace; tests inject a fake one, whose answers show whether pages, positions
+// and pictures were right.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct StepResult {
   std::vector<double> encode_seconds;  // as Step::encode: vision tower
   std::vector<double> cross_kv_seconds;
   double forward_seconds = 0;
-  std::optional<Error> error;          // the device is lost: everyone in flight gets UNAVAILABLE
+  std::optional<Error> error;  // the device is lost: everyone in flight gets UNAVAILABLE
 };
 
 using StepHandle = uint64_t;
@@ -33,15 +34,15 @@ class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
   virtual const ModelInfo& info() const = 0;
-  virtual int self_pages() const = 0;    // size of the self-attention K/V pool
-  virtual int cross_pages() const = 0;   // size of the cross-attention K/V pool, in tiles
-  virtual int max_rows() const = 0;      // R of a step
+  virtual int self_pages() const = 0;   // size of the self-attention K/V pool
+  virtual int cross_pages() const = 0;  // size of the cross-attention K/V pool, in tiles
+  virtual int max_rows() const = 0;     // R of a step
   virtual int max_logits_rows() const = 0;
   virtual int encode_slots() const = 0;
   virtual EncodePlan PlanEncode(const MediaPixels& pixels) const = 0;
 
-  // `step` and what its spans point to must live until Wait returns. Steps run in the order of Submit; on the CPU Submit
-  // computes and Wait returns at once. At most two steps are in flight.
+  // `step` and what its spans point to must live until Wait returns. Steps run in the order of
+  // Submit; on the CPU Submit computes and Wait returns at once. At most two steps are in flight.
   virtual StepHandle Submit(const Step& step) = 0;
   virtual StepResult Wait(StepHandle handle) = 0;
 };

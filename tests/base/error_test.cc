@@ -6,7 +6,8 @@ namespace tessera {
 namespace {
 
 Result<int> Half(int n) {
-  if (n % 2 != 0) return Invalid("odd number", {.field = "n", .limit = "even", .value = std::to_string(n)});
+  if (n % 2 != 0)
+    return Invalid("odd number", {.field = "n", .limit = "even", .value = std::to_string(n)});
   return n / 2;
 }
 
@@ -22,7 +23,8 @@ TEST(Error, TryPassesValuesAndErrors) {
 }
 
 TEST(Error, DescribeIsOneSafeLine) {
-  const Error error{ErrorCode::kInvalidArgument, "bad", "a\nb", "", std::string(500, 'x'), "\x1b[31m\xff"};
+  const Error error{ErrorCode::kInvalidArgument, "bad",         "a\nb", "",
+                    std::string(500, 'x'),       "\x1b[31m\xff"};
   const std::string line = error.Describe();
   EXPECT_EQ(line.find_first_of("\n\x1b\xff"), std::string::npos);
   EXPECT_LT(line.size(), 300u);
