@@ -1,0 +1,63 @@
+# The commands of Tessera. `make demo` and `make test` work from a clean clone on a bare Debian 12 machine.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+DEVICE ?= auto
+REFERENCE_PYTHON := build/reference-venv/bin/python
+
+.PHONY: help
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: deps
+deps:
+	@tools/install_deps.sh
+
+build/%/build.ninja: CMakeLists.txt cmake/dependencies.cmake cmake/targets.cmake CMakePresets.json
+	@cmake --preset $* > build/$*-configure.log 2>&1 || { cat build/$*-configure.log; exit 1; }
+
+.PHONY: build
+build: deps  ## the release build alone, into build/release/bin
+	@mkdir -p build
+	@$(MAKE) --no-print-directory build/release/build.ninja
+	@cmake --build build/release -j $(JOBS) -- --quiet
+
+.PHONY: demo
+demo: build  ## starts a server with the shipped model, asks about a picture, prints the streamed answer
+	@tools/demo.sh $(DEVICE)
+
+.PHONY: test
+test: deps  ## everything that proves it; prints minutes per label
+	@tools/run_tests.sh all
+
+.PHONY: test-quick
+test-quick: deps  ## release build, unit, model and wire tests; no sanitizers, no fuzzing
+	@tools/run_tests.sh quick
+
+.PHONY: reference-venv
+reference-venv:
+	@tools/reference_venv.sh
+
+.PHONY: test-reference
+test-reference: build reference-venv  ## re-makes the goldens with torch and transformers and compares; times both
+	@tools/test_reference.sh
+
+.PHONY: eval-demo
+eval-demo: build reference-venv  ## accuracy of the demo model on held-out scenes, through the server
+	@tools/demo_model/eval_demo.sh
+
+.PHONY: bench
+bench: build  ## per op GB/s and GFLOP/s against this machine's ceilings; end-to-end times of the demo model
+	@tools/bench.sh
+
+.PHONY: format
+format:  ## clang-format over our own sources
+	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+.PHONY: lint
+lint: deps  ## clang-format and clang-tidy over what changed since LINT_BASE (default: main's parent)
+	@tools/lint.sh
+
+.PHONY: clean
+clean:  ## removes build/
+	@rm -rf build

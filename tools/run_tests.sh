@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs the test suite and prints minutes per label, with a warning where a label is over its budget.
+#   tools/run_tests.sh all|quick
+set -uo pipefail
+cd "$(dirname "$0")/.."
+MODE=${1:-all}
+JOBS=${JOBS:-$(nproc)}
+mkdir -p build
+
+declare -A BUDGET=([lint]=3 [build]=8 [unit]=3 [model]=3 [wire]=4 [demo]=1 [sanitizers]=14 [fuzz]=3)
+LABELS=() MINUTES=() STATES=()
+PASSED=0 FAILED=0 SKIPPED=0
+
+# stage LABEL COMMAND... : runs it, times it, remembers how it ended.
+stage() {
+  local label=$1 begin end state=ok
+  shift
+  echo
+  echo "== $label: $*"
+  begin=$(date +%s%N)
+  "$@" || state=FAILED
+  end=$(date +%s%N)
+  LABELS+=("$label") STATES+=("$state")
+  MINUTES+=("$(awk -v d=$((end - begin)) 'BEGIN{printf "%.1f", d / 60e9}')")
+}
+
+build() {  # PRESET
+  cmake --preset "$1" > "build/$1-configure.log" 2>&1 || { cat "build/$1-configure.log"; return 1; }
+  cmake --build "build/$1" -j "$JOBS" -- --quiet
+}
+
+# run_ctest BUILD_DIR ARGS... : adds to the totals.
+run_ctest() {
+  local dir=$1 log rc
+  shift
+  log=$(mktemp)
+  ctest --test-dir "$dir" --output-on-failure --timeout 900 "$@" | tee "$log"
+  rc=${PIPESTATUS[0]}
+  local failed total
+  total=$(grep -cE '^ *[0-9]+/[0-9]+ Test' "$log")
+  failed=$(grep -cE '^ *[0-9]+/[0-9]+ Test.*(\*\*\*|Failed|Timeout|Not Run)' "$log")
+  PASSED=$((PASSED + total - failed)) FAILED=$((FAILED + failed))
+  rm -f "$log"
+  [ "$total" -gt 0 ] || { echo "no test ran"; return 1; }
+  return "$rc"
+}
+
+step() {  # a check of one command, counted as one test
+  if "$@"; then PASSED=$((PASSED + 1)); else FAILED=$((FAILED + 1)); return 1; fi
+}
+
+sanitizers() {
+  local rc=0
+  echo "-- AddressSanitizer and UndefinedBehaviorSanitizer over everything"
+  build asan && run_ctest build/asan -LE fuzz || rc=1
+  echo "-- ThreadSanitizer over everything below the wire (Debian's gRPC is not instrumented)"
+  build tsan && run_ctest build/tsan -L 'unit|model' || rc=1
+  return $rc
+}
+
+fuzz() { run_ctest build/asan -L fuzz; }
+
+stage build build release
+[ "$MODE" = all ] && stage lint step tools/lint.sh
+stage unit run_ctest build/release -L unit
+stage model run_ctest build/release -L model
+stage wire run_ctest build/release -L wire
+if [ "$MODE" = all ]; then
+  stage demo step tools/demo.sh auto
+  stage sanitizers sanitizers
+  stage fuzz fuzz
+fi
+
+echo
+echo "label         minutes  budget  result"
+rc=0 sum=0
+for i in "${!LABELS[@]}"; do
+  label=${LABELS[$i]} note=""
+  awk -v m="${MINUTES[$i]}" -v b="${BUDGET[$label]}" 'BEGIN{exit !(m > b)}' && note="  (over its budget)"
+  printf '%-13s %7s %7s  %s%s\n' "$label" "${MINUTES[$i]}" "${BUDGET[$label]}" "${STATES[$i]}" "$note"
+  [ "${STATES[$i]}" = ok ] || rc=1
+  sum=$(awk -v s="$sum" -v m="${MINUTES[$i]}" 'BEGIN{printf "%.1f", s + m}')
+done
+printf '%-13s %7s\n\n' all "$sum"
+echo "$PASSED passed, $FAILED failed"
+exit $rc
