@@ -153,8 +153,8 @@ struct CrossAttentionArgs {
 
 // Attention over one dense sequence (vision): rows [row_begin, row_begin + R) of a sequence of S tokens whose K and V
 // are given whole. Key blocks of kAttentionKeyBlock from key 0. `padding`: [S], 1 for padding tokens or empty; a padding
-// query does not see padding keys, all other pairs see each other (MllamaVisionModel). K and V are rounded to `kv_dtype`
-// first if that is narrower than the activations.
+// query does not see padding keys, all other pairs see each other (MllamaVisionModel). K and V are rounded to the
+// backend's operand_dtype() first.
 struct DenseAttentionArgs {
   TensorView q;  // [R, H * D], rows may be strided
   TensorView k;  // [S, G * D], rows may be strided
@@ -195,9 +195,10 @@ struct CopyKvPagesArgs {
 // Defined exactly, so that every backend and every batch draws the same token from the same logits (fp32):
 //  1. l = logit; l += bias; banned ids are removed; repetition penalty r for ids that occur (prompt or output):
 //     l > 0 ? l / r : l * r; then l -= frequency * count_in_output + presence * (count_in_output > 0).
-//  2. temperature == 0: the largest l, lowest id first. Else z = l / temperature, ids ordered by z descending, id ascending.
+//  2. temperature == 0: the largest l, lowest id first. Else z = l / temperature in fp64, ids ordered by z descending, id ascending.
 //  3. top_k > 0 keeps the first k. Weights w = floor(2^40 * Exp2((z - z_max) * log2(e))) as integers (SampleExp2 in
-//     kernels/sampling.h); top_p < 1 keeps the shortest prefix whose sum >= top_p * sum of all kept; min_p > 0 keeps w >= min_p * w_max.
+//     kernels/sampling.h); top_p < 1 keeps the shortest prefix whose sum >= top_p * sum of all kept; min_p > 0 ends
+//     the prefix before the first w < min_p * 2^40. Products and comparisons in fp64.
 //  4. u = Philox4x32-10(key = seed, counter = {position, choice, 0, 0}), 64 bits; target = floor(u * sum / 2^64); the
 //     first id whose running sum exceeds target.
 // Log-probabilities are those of the model's own distribution: log softmax of the raw logits, before step 1.

@@ -1,0 +1,110 @@
+// The micro-kernels of one CPU tier: a table of functions, filled by kernels/cpu/isa/TIER/. The drivers in kernels/cpu
+// cut an op into tiles and call these; nothing else differs between tiers.
+//
+// Layouts (kernels/README.md): a panel is 16 outputs of a matmul side by side, [K][16]. A K block of a cache is
+// [D][16 keys], a V block [16 keys][D].
+//
+// Every function gives a row the same bits whatever other rows, panels or queries the call has.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/dtype.h"
+#include "kernels/ops.h"
+
+namespace tessera::cpu {
+
+inline constexpr int kLanes = 16;
+
+// acc[r][p * 16 + lane] += sum over k ascending of a[k][r] * w[p][k][lane]: one chain of fp32 multiply-adds an element.
+struct MatMulTile {
+  int rows = 0;              // 1 .. matmul_rows
+  int panels = 0;            // 1 .. matmul_panels(rows)
+  int64_t k_count = 0;
+  const float* a = nullptr;  // [k_count][rows]
+  const void* w = nullptr;   // of the table entry's format
+  int64_t panel_stride = 0;  // elements from one panel to the next
+  float* acc = nullptr;      // [rows][acc_stride]
+  int64_t acc_stride = 0;
+};
+
+// out[i] = residual[i] + gate * act(acc[i] + bias[i]) for i in [0, n); null parts are left out.
+struct EpilogueRow {
+  const float* acc = nullptr;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  float* out = nullptr;
+  int64_t n = 0;
+  float gate = 1.0f;
+  Activation activation = Activation::kNone;
+};
+
+// One block of at most 64 keys, for up to attend_queries query vectors that share a K/V head: a step of online softmax.
+//   s[j] = (q . k[j]) * scale over visible j;  m' = max(m, s);  c = exp(m - m');  p[j] = exp(s[j] - m')
+//   sum = sum * c + p summed;  out = out * c, then += p[j] * v[j], j ascending.
+// A query that sees no key of the block is left as it is. K and V of keys that nobody sees are never used, those that
+// one query does not see are never used for it: they may be NaN.
+struct AttendBlock {
+  int queries = 0;
+  int head_dim = 0;
+  int padded_dim = 0;                  // head_dim rounded up to 16
+  int key_blocks = 0;                  // 1..4 blocks of 16 keys
+  const void* k[4] = {};               // [D][16]
+  const void* v[4] = {};               // [16][D]
+  const uint64_t* visible = nullptr;   // [queries] bit j: key j of the 64 is seen
+  float scale = 0;
+  const float* q = nullptr;            // [attend_queries][padded_dim]
+  float* max = nullptr;                // [attend_queries], starts at -inf
+  float* sum = nullptr;                // [attend_queries], starts at 0
+  float* out = nullptr;                // [attend_queries][padded_dim], starts at 0
+};
+
+// Storage of weights and K/V as an index: fp32, fp16, bf16.
+inline constexpr int kFormats = 3;
+constexpr int FormatIndex(DType dtype) { return dtype == DType::kF32 ? 0 : dtype == DType::kF16 ? 1 : 2; }
+constexpr int FormatIndex(WeightFormat format) {
+  return format == WeightFormat::kF32 ? 0 : format == WeightFormat::kF16 ? 1 : 2;
+}
+
+// C[rows 16][16 columns] of a bf16 tile product: see isa/amx/. Present in AMX tiers only.
+struct AmxTile {
+  int row_tiles = 0;             // 1..2 tiles of 16 rows
+  int panels = 0;                // 1..2
+  int64_t k_count = 0;           // multiple of 32
+  const uint16_t* a = nullptr;   // bf16, [row_tiles * 16][a_stride]
+  int64_t a_stride = 0;
+  const uint16_t* w = nullptr;   // bf16 panels [K / 2][16][2]
+  int64_t panel_stride = 0;
+  float* acc = nullptr;          // [row_tiles * 16][acc_stride]
+  int64_t acc_stride = 0;
+};
+
+struct Kernels {
+  std::string_view tier;
+
+  int matmul_rows = 1;  // most rows of a tile
+  int (*matmul_panels)(int rows) = nullptr;
+  void (*matmul_tile[kFormats])(const MatMulTile&) = {};
+  // Panels of narrow weights as fp32, `count` elements (a multiple of 16): pays when several row tiles read them.
+  void (*widen[kFormats])(const void* from, float* to, int64_t count) = {};
+  void (*amx_tile)(const AmxTile&) = nullptr;
+  void (*epilogue)(const EpilogueRow&) = nullptr;
+
+  void (*gated_activation)(Activation, const float* gate, const float* up, float* out, int64_t n) = nullptr;
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* out, int64_t n) = nullptr;
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* out,
+                     int64_t n) = nullptr;
+
+  int attend_queries = 1;  // queries of a tile; at most kMaxAttendQueries
+  void (*attend[kFormats])(const AttendBlock&) = {};
+};
+inline constexpr int kMaxAttendQueries = 8;
+
+// Tables of the tiers that are part of this build; null where the build has none (other processors).
+const Kernels* ReferenceKernels();
+const Kernels* Avx2Kernels();
+const Kernels* Avx512Kernels();
+const Kernels* AmxKernels();
+
+}  // namespace tessera::cpu

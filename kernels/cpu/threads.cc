@@ -1,0 +1,103 @@
+#include "kernels/cpu/threads.h"
+
+#include <chrono>
+
+namespace tessera {
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(30);
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Spins until done() or the time is up; looks at the clock every 32 rounds.
+template <typename Done>
+bool SpinUntil(Done&& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads, bool may_spin) : may_spin_(may_spin) {
+  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(mu_);
+    stop_ = true;
+    job_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::RunItems(int worker) {
+  for (;;) {
+    const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
+    if (item >= items_) return;
+    function_(context_, item, worker);
+  }
+}
+
+void ThreadPool::RunErased(int64_t items, Function function, void* context) {
+  bool wake;
+  {
+    const std::lock_guard lock(mu_);
+    function_ = function;
+    context_ = context;
+    items_ = items;
+    next_.store(0, std::memory_order_relaxed);
+    open_ = true;
+    job_.fetch_add(1, std::memory_order_release);
+    wake = sleeping_ > 0;
+  }
+  if (wake) wake_.notify_all();
+  RunItems(0);
+  {
+    // From here on nobody enters; those inside are finishing their last item.
+    const std::lock_guard lock(mu_);
+    open_ = false;
+  }
+  const auto all_out = [&] { return inside_.load(std::memory_order_acquire) == 0; };
+  if (all_out() || (may_spin_ && SpinUntil(all_out))) return;
+  std::unique_lock lock(mu_);
+  caller_sleeps_ = true;
+  done_.wait(lock, all_out);
+  caller_sleeps_ = false;
+}
+
+void ThreadPool::WorkerLoop(int worker) {
+  uint64_t seen = 0;
+  for (;;) {
+    const auto news = [&] { return job_.load(std::memory_order_acquire) != seen; };
+    if (may_spin_) SpinUntil(news);
+    {
+      std::unique_lock lock(mu_);
+      ++sleeping_;
+      wake_.wait(lock, [&] { return stop_ || news(); });
+      --sleeping_;
+      if (stop_) return;
+      seen = job_.load(std::memory_order_relaxed);
+      if (!open_) continue;  // came too late: the caller did it all
+      inside_.fetch_add(1, std::memory_order_relaxed);
+    }
+    RunItems(worker);
+    if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      const std::lock_guard lock(mu_);
+      if (caller_sleeps_) done_.notify_one();
+    }
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,214 @@
+#include "kernels/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace tessera {
+namespace {
+
+constexpr double kLog2E = 1.4426950408889634;
+
+// Order of candidates: logit descending, id ascending. Scores divided by a temperature in fp64 keep this order: two
+// fp32 numbers that differ are too far apart to meet in an fp64 quotient.
+bool Before(const SampleCandidate& a, const SampleCandidate& b) { return a.l > b.l || (a.l == b.l && a.id < b.id); }
+
+// Candidates in order, sorted only as far as they are asked for: a draw rarely needs more than a few hundred of 128,000.
+class OrderedPrefix {
+ public:
+  explicit OrderedPrefix(std::span<SampleCandidate> all) : all_(all) {}
+  const SampleCandidate& at(size_t i) {
+    while (i >= sorted_) {
+      const size_t next = std::min(all_.size(), std::max<size_t>(128, sorted_ * 4));
+      if (next < all_.size()) std::nth_element(all_.begin() + sorted_, all_.begin() + next, all_.end(), Before);
+      std::sort(all_.begin() + sorted_, all_.begin() + next, Before);
+      sorted_ = next;
+    }
+    return all_[i];
+  }
+
+ private:
+  std::span<SampleCandidate> all_;
+  size_t sorted_ = 0;
+};
+
+// log(sum of exp(l)) of finite or -inf logits with a maximum above -inf.
+double LogSumExp(std::span<const float> logits, float max) {
+  double sum = 0;
+  for (float l : logits) {
+    const double d = (static_cast<double>(l) - max) * kLog2E;
+    if (!(d > -64)) continue;  // below half an ulp of the sum even a million times over
+    const double floor_d = std::floor(d);
+    sum += std::ldexp(SampleExp2Fraction(d - floor_d), static_cast<int>(floor_d));
+  }
+  return max + std::log(sum);
+}
+
+void FillLogprobs(std::span<const float> logits, float max, const SampleRow& row, SampleResult& result) {
+  const double normaliser = LogSumExp(logits, max);
+  const auto logprob = [&](int32_t id) { return static_cast<float>(logits[id] - normaliser); };
+  result.logprob = logprob(result.id);
+  // Best first, equal ones by id: insertion into a short list.
+  const int wanted = static_cast<int>(std::min<int64_t>(std::min(row.logprobs, kMaxLogprobs), std::ssize(logits)));
+  int count = 0;
+  for (int32_t id = 0; wanted > 0 && id < std::ssize(logits); ++id) {
+    if (count == wanted && !(logits[id] > result.top[count - 1].logprob)) continue;
+    int at = count < wanted ? count++ : count - 1;
+    for (; at > 0 && logits[id] > result.top[at - 1].logprob; --at) result.top[at] = result.top[at - 1];
+    result.top[at] = {.id = id, .logprob = logits[id]};
+  }
+  for (int i = 0; i < count; ++i) result.top[i].logprob = logprob(result.top[i].id);
+  result.alternatives = count;
+}
+
+}  // namespace
+
+double SampleExp2Fraction(double fraction) {
+  // Taylor coefficients ln(2)^n / n!; the first one left out is below 2e-15 of the result.
+  constexpr std::array<double, 14> kCoefficients = {
+      1.0,
+      6.931471805599453e-01,
+      2.402265069591007e-01,
+      5.550410866482158e-02,
+      9.618129107628477e-03,
+      1.333355814642844e-03,
+      1.540353039338161e-04,
+      1.525273380405984e-05,
+      1.321548679014431e-06,
+      1.017808600923970e-07,
+      7.054911620801121e-09,
+      4.445538271870811e-10,
+      2.567843599348820e-11,
+      1.369148885390412e-12,
+  };
+  double sum = kCoefficients[13];
+  for (int n = 12; n >= 0; --n) sum = sum * fraction + kCoefficients[n];
+  return sum;
+}
+
+uint64_t SampleWeight(double d) {
+  if (!(d >= -kSampleWeightBits)) return 0;
+  const double floor_d = std::floor(d);
+  return static_cast<uint64_t>(
+      std::ldexp(SampleExp2Fraction(d - floor_d), kSampleWeightBits + static_cast<int>(floor_d)));
+}
+
+std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
+    const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
+    key[0] += 0x9E3779B9u;
+    key[1] += 0xBB67AE85u;
+  }
+  return counter;
+}
+
+uint64_t SampleBits(uint64_t seed, uint32_t position, uint32_t choice) {
+  const auto words = Philox4x32({position, choice, 0, 0},
+                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  return words[0] | uint64_t{words[1]} << 32;
+}
+
+SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, std::span<SampleCandidate> scratch) {
+  SampleResult result;
+  const auto vocab = static_cast<int64_t>(logits.size());
+  // The raw distribution's maximum, and whether every logit is a number. +inf has no distribution either.
+  float raw_max = -std::numeric_limits<float>::infinity();
+  bool is_number = true;
+  for (float l : logits) {
+    is_number &= l < std::numeric_limits<float>::infinity();
+    raw_max = l > raw_max ? l : raw_max;
+  }
+  result.invalid = true;
+  if (!is_number || raw_max == -std::numeric_limits<float>::infinity()) return result;
+
+  // Step 1. Later steps see the changed logits in `scratch`, where candidate i is still id i.
+  for (int64_t id = 0; id < vocab; ++id) scratch[id] = {.l = logits[id], .id = static_cast<int32_t>(id)};
+  const auto known = [&](int32_t id) { return id >= 0 && id < vocab; };
+  for (const LogitBias& bias : row.bias)
+    if (known(bias.id)) scratch[bias.id].l += bias.bias;
+  for (const TokenCount& count : row.counts) {
+    if (!known(count.id)) continue;
+    float& l = scratch[count.id].l;
+    if (count.in_prompt > 0 || count.in_output > 0)
+      l = l > 0 ? l / row.repetition_penalty : l * row.repetition_penalty;
+    if (count.in_output > 0)
+      l -= row.frequency_penalty * static_cast<float>(count.in_output) + row.presence_penalty;
+  }
+  for (int32_t id : row.banned)
+    if (known(id)) scratch[id].l = -std::numeric_limits<float>::infinity();
+
+  // Step 2. What is at -inf is out; the best one is wanted in either case.
+  size_t kept = 0;
+  SampleCandidate best{.l = -std::numeric_limits<float>::infinity(), .id = -1};
+  for (int64_t id = 0; id < vocab; ++id) {
+    const SampleCandidate candidate = scratch[id];
+    if (!(candidate.l > -std::numeric_limits<float>::infinity())) {
+      if (candidate.l != candidate.l) return result;  // a bias or penalty made NaN
+      continue;
+    }
+    if (candidate.l > best.l) best = candidate;
+    scratch[kept++] = candidate;
+  }
+  if (best.id < 0) return result;
+  result.invalid = false;
+  result.id = best.id;
+
+  if (row.temperature > 0) {
+    const double z_max = static_cast<double>(best.l) / row.temperature;
+    const auto weight = [&](float l) {
+      return l == best.l ? uint64_t{1} << kSampleWeightBits
+                         : SampleWeight((static_cast<double>(l) / row.temperature - z_max) * kLog2E);
+    };
+    OrderedPrefix ordered(scratch.first(kept));
+    // Step 3. `kept` shrinks to the length of the prefix that stays; all three cuts leave a prefix.
+    uint64_t sum = 0;
+    if (row.top_k > 0 && static_cast<size_t>(row.top_k) < kept) {
+      kept = static_cast<size_t>(row.top_k);
+      for (size_t i = 0; i < kept; ++i) sum += weight(ordered.at(i).l);
+    } else {
+      for (size_t i = 0; i < kept; ++i) sum += weight(scratch[i].l);
+    }
+    if (row.top_p < 1) {
+      const double enough = static_cast<double>(row.top_p) * static_cast<double>(sum);
+      uint64_t running = 0;
+      size_t count = 0;
+      do {
+        running += weight(ordered.at(count++).l);
+      } while (count < kept && static_cast<double>(running) < enough);
+      kept = count;
+      sum = running;
+    }
+    if (row.min_p > 0) {
+      const double least = static_cast<double>(row.min_p) * static_cast<double>(uint64_t{1} << kSampleWeightBits);
+      uint64_t running = 0;
+      size_t count = 0;
+      while (count < kept) {
+        const uint64_t w = weight(ordered.at(count).l);
+        if (count > 0 && static_cast<double>(w) < least) break;
+        running += w;
+        ++count;
+      }
+      kept = count;
+      sum = running;
+    }
+    // Step 4.
+    const uint64_t u = SampleBits(row.seed, row.position, row.choice);
+    const auto target = static_cast<uint64_t>((static_cast<unsigned __int128>(u) * sum) >> 64);
+    uint64_t running = 0;
+    for (size_t i = 0; i < kept; ++i) {
+      const SampleCandidate& candidate = ordered.at(i);
+      running += weight(candidate.l);
+      if (running > target) {
+        result.id = candidate.id;
+        break;
+      }
+    }
+  }
+  if (row.logprobs >= 0) FillLogprobs(logits, raw_max, row, result);
+  return result;
+}
+
+}  // namespace tessera
