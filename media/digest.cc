@@ -2,18 +2,12 @@
 
 #include <openssl/evp.h>
 
-#include <fmt/format.h>
+#include <array>
 
 #include "base/check.h"
 #include "media/image_processor.h"
 
 namespace tessera {
-
-std::string Digest::Hex() const {
-  std::string out;
-  for (const uint8_t byte : bytes) out += fmt::format("{:02x}", byte);
-  return out;
-}
 
 struct DigestBuilder::Impl {
   EVP_MD_CTX* context = EVP_MD_CTX_new();

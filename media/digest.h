@@ -1,26 +1,17 @@
 // SHA-256 digests that name a processed picture: the key of the cross-attention cache and part of every prefix key.
 #pragma once
 
-#include <array>
-#include <compare>
 #include <cstdint>
-#include <cstring>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "base/digest.h"
+
 namespace tessera {
 
 struct ProcessedImage;
-
-struct Digest {
-  std::array<uint8_t, 32> bytes{};
-
-  friend auto operator<=>(const Digest&, const Digest&) = default;
-  std::string Hex() const;  // 64 lower-case digits
-};
 
 // SHA-256 over fields, each preceded by its length, so that no two different lists of fields give the same bytes.
 // Not thread-safe; one digest per instance.
@@ -47,12 +38,3 @@ class DigestBuilder {
 Digest DigestOf(std::string_view salt, std::string_view model, const Digest& preprocessing, const ProcessedImage& image);
 
 }  // namespace tessera
-
-template <>
-struct std::hash<tessera::Digest> {
-  size_t operator()(const tessera::Digest& digest) const noexcept {
-    size_t value;  // the bytes are uniform already
-    std::memcpy(&value, digest.bytes.data(), sizeof value);
-    return value;
-  }
-};
