@@ -14,6 +14,7 @@
 #include "server/engine/events.h"
 #include "server/engine/request.h"
 #include "server/engine/runner.h"
+#include "server/engine/text_decoder.h"
 
 namespace tessera {
 
@@ -39,6 +40,7 @@ struct EngineStats {
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
   int64_t images_encoded = 0, image_cache_hits = 0, encode_units = 0;
   int64_t preemptions = 0;
+  int64_t faults = 0;  // exceptions that were contained
   int32_t waiting = 0, running = 0;
   int32_t self_pages_total = 0, self_pages_free = 0,
           self_pages_cached = 0;  // cached: free but still findable
@@ -54,6 +56,9 @@ class Engine {
   // `tokenizer` and `clock` must outlive the engine. Starts its thread.
   Engine(const EngineOptions& options, std::unique_ptr<ModelRunner> runner,
          const Tokenizer& tokenizer, const Clock& clock);
+  // With another way from ids to text; tests of the engine alone use it.
+  Engine(const EngineOptions& options, std::unique_ptr<ModelRunner> runner,
+         TextDecoderFactory decoders, const Clock& clock);
   // Stops: everybody in flight gets one UNAVAILABLE.
   ~Engine();
 

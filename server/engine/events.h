@@ -66,13 +66,16 @@ using Event = std::variant<TextDelta, ChoiceEnd, RequestEnd>;
 // Bounded to kMaxEvents events and kMaxBytes of text; when it is full, deltas of the same choice
 // merge; when the bytes are full too, Full() is true and the engine does not schedule that
 // request's sequences until the consumer reads. Ends are always taken.
+size_t EventBytes(const Event& event);
+
 class EventStream {
  public:
   static constexpr size_t kMaxEvents = 256;
   static constexpr size_t kMaxBytes = 64 * 1024;
 
   // ---- engine side
-  void Push(Event event);
+  // `now`: the engine's clock, for FullSince.
+  void Push(Event event, TimePoint now = {});
   bool Full() const;
   // When the stream became full and has stayed so, else unset.
   std::optional<TimePoint> FullSince() const;
@@ -90,12 +93,12 @@ class EventStream {
 
  private:
   mutable std::mutex mu_;
-  std::deque<Event> events_;             // guarded by mu_
-  size_t bytes_ = 0;                     // guarded by mu_
-  size_t high_water_bytes_ = 0;          // guarded by mu_
-  std::optional<TimePoint> full_since_;  // guarded by mu_
-  std::function<void()> listener_;       // guarded by mu_
-  std::function<void()> drain_listener_;
+  std::deque<Event> events_;              // guarded by mu_
+  size_t bytes_ = 0;                      // guarded by mu_
+  size_t high_water_bytes_ = 0;           // guarded by mu_
+  std::optional<TimePoint> full_since_;   // guarded by mu_
+  std::function<void()> listener_;        // guarded by mu_
+  std::function<void()> drain_listener_;  // guarded by mu_
 };
 
 }  // namespace tessera

@@ -1,0 +1,474 @@
+#include "server/engine/engine_core.h"
+
+#include <algorithm>
+#include <exception>
+#include <unordered_set>
+#include <utility>
+
+#include "base/check.h"
+
+namespace tessera {
+namespace {
+
+std::vector<const RequestState*> States(const std::vector<ActiveRequest*>& view) {
+  std::vector<const RequestState*> states;
+  states.reserve(view.size());
+  for (const ActiveRequest* request : view) states.push_back(&request->state);
+  return states;
+}
+
+}  // namespace
+
+Result<void> CheckRequest(const PreparedRequest& request, const ModelRunner& runner,
+                          int max_running) {
+  const ModelInfo& info = runner.info();
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  if (prompt < 1)
+    return Invalid("the prompt is empty",
+                   {.field = "messages", .limit = "at least 1 token", .value = "0"});
+  if (request.max_tokens < 1) {
+    return Invalid("value out of range", {.field = "max_tokens",
+                                          .limit = "at least 1",
+                                          .value = std::to_string(request.max_tokens)});
+  }
+  if (prompt + request.max_tokens > info.max_context) {
+    return Invalid("prompt and max_tokens exceed the context",
+                   {.field = "max_tokens",
+                    .limit = std::to_string(info.max_context) + " tokens",
+                    .value = std::to_string(prompt) + " + " + std::to_string(request.max_tokens)});
+  }
+  for (int32_t id : request.prompt) {
+    if (id >= 0 && id < info.embedding_rows) continue;
+    return Invalid("token id out of range",
+                   {.field = "prompt",
+                    .limit = "0 to " + std::to_string(info.embedding_rows - 1),
+                    .value = std::to_string(id)});
+  }
+  if (request.n < 1 || request.n > max_running) {
+    return Invalid("value out of range", {.field = "n",
+                                          .limit = "1 to " + std::to_string(max_running),
+                                          .value = std::to_string(request.n)});
+  }
+  const int64_t self_pages = WorstCaseSelfPages(prompt, request.max_tokens, request.n);
+  if (self_pages > runner.self_pages()) {
+    return Invalid("the request can never fit in the K/V cache",
+                   {.field = "max_tokens",
+                    .limit = std::to_string(int64_t{runner.self_pages()} * kKvBlockTokens) +
+                             " tokens in the cache",
+                    .value = std::to_string(self_pages * kKvBlockTokens)});
+  }
+  if (request.media.empty()) return {};
+  if (!info.has_vision()) {
+    return Invalid(
+        "this model takes no pictures",
+        {.field = "images", .limit = "0", .value = std::to_string(request.media.size())});
+  }
+  int64_t tiles = 0;
+  int32_t last_mark = -1;
+  std::unordered_set<Digest> seen;
+  for (const Media& media : request.media) {
+    TESSERA_CHECK(media.pixels != nullptr && media.mark > last_mark && media.mark < prompt,
+                  "picture marks: {} after {} of {}", media.mark, last_mark, prompt);
+    last_mark = media.mark;
+    if (seen.insert(media.digest).second) tiles += runner.PlanEncode(*media.pixels).kept_tiles;
+  }
+  if (tiles > runner.cross_pages()) {
+    return Invalid("the pictures can never fit in the cross-attention K/V cache",
+                   {.field = "images",
+                    .limit = std::to_string(runner.cross_pages()) + " tiles in the cache",
+                    .value = std::to_string(tiles)});
+  }
+  return {};
+}
+
+EngineCore::EngineCore(const EngineOptions& options, std::unique_ptr<ModelRunner> runner,
+                       TextDecoderFactory decoders, const Clock& clock)
+    : options_(options),
+      runner_(std::move(runner)),
+      decoders_(std::move(decoders)),
+      clock_(clock),
+      blocks_(runner_->self_pages(), runner_->cross_pages()) {
+  limits_.max_rows = std::max(1, std::min(options.token_budget, runner_->max_rows()));
+  limits_.max_logits_rows = std::max(1, runner_->max_logits_rows());
+  limits_.max_running =
+      std::max(1, std::min({options.max_running, limits_.max_rows, limits_.max_logits_rows}));
+  limits_.encode_budget_flops = options.encode_budget_flops;
+  limits_.flops_per_token = runner_->info().flops_per_token;
+  limits_.prefix_cache = options.prefix_cache;
+}
+
+void EngineCore::Add(uint64_t id, std::shared_ptr<const PreparedRequest> spec,
+                     std::shared_ptr<EventStream> stream) {
+  ActiveRequest& request = requests_.emplace_back();
+  request.spec = std::move(spec);
+  request.stream = std::move(stream);
+  const PreparedRequest& prepared = *request.spec;
+  const ModelInfo& info = runner_->info();
+  request.timings = prepared.prepared;
+  request.submitted = clock_.Now();
+  request.usage.prompt_tokens = static_cast<int32_t>(prepared.prompt.size());
+  request.usage.images = static_cast<int32_t>(prepared.media.size());
+  request.ends = prepared.end_ids;
+  request.ends.insert(request.ends.end(), prepared.stop_token_ids.begin(),
+                      prepared.stop_token_ids.end());
+  std::sort(request.ends.begin(), request.ends.end());
+
+  RequestState& state = request.state;
+  state.id = id;
+  state.prompt_length = static_cast<int32_t>(prepared.prompt.size());
+  state.max_tokens = prepared.max_tokens;
+  state.deadline = prepared.deadline;
+  std::unordered_set<Digest> seen;
+  for (const Media& media : prepared.media) {
+    MediaState& entry = state.media.emplace_back();
+    entry.digest = media.digest;
+    entry.plan = runner_->PlanEncode(*media.pixels);
+    entry.used_tiles = media.pixels->used_tiles;
+    entry.mark = media.mark;
+    entry.first = seen.insert(media.digest).second;
+    request.usage.image_tokens += entry.used_tiles * info.cross_kv.page_tokens;
+  }
+  PrefixKeys keys(prepared, info.unseen_rows);
+  keys.Extend(prepared.prompt);
+  const StopMatcher matcher(prepared.stop, prepared.include_stop);
+  for (int choice = 0; choice < prepared.n; ++choice) {
+    SequenceState& sequence = state.sequences.emplace_back(keys);
+    sequence.choice = choice;
+    sequence.tokens = prepared.prompt;
+    ChoiceState& text =
+        request.choices.emplace_back(decoders_(prepared.skip_special_tokens), matcher);
+    if (!request.counts_tokens()) continue;
+    for (int32_t token : prepared.prompt) text.Count(token, true);
+  }
+  ++stats_.requests_accepted;
+  stats_.prompt_tokens += state.prompt_length;
+}
+
+void EngineCore::Cancel(uint64_t id) {
+  for (ActiveRequest& request : requests_) {
+    if (request.state.id != id) continue;
+    EndRequest(request, Error{.code = ErrorCode::kCancelled, .what = "the request was cancelled"});
+    RemoveEnded();
+    return;
+  }
+}
+
+void EngineCore::EndAll(const Error& error) {
+  for (ActiveRequest& request : requests_) EndRequest(request, error);
+  RemoveEnded();
+}
+
+void EngineCore::RemoveEnded() {
+  requests_.remove_if([](const ActiveRequest& request) { return request.ended; });
+}
+
+void EngineCore::EndDue(TimePoint now) {
+  for (ActiveRequest& request : requests_) {
+    const std::optional<TimePoint> full_since = request.stream->FullSince();
+    request.state.paused = full_since.has_value();
+    if (request.state.deadline <= now) {
+      EndRequest(request,
+                 Error{.code = ErrorCode::kDeadlineExceeded, .what = "the deadline has passed"});
+    } else if (full_since && *full_since + options_.stalled_reader <= now) {
+      EndRequest(request, Error{.code = ErrorCode::kResourceExhausted,
+                                .what = "the client does not read its stream",
+                                .field = "stream",
+                                .limit = std::to_string(options_.stalled_reader.count()) + " s"});
+    }
+  }
+  RemoveEnded();
+}
+
+std::optional<TimePoint> EngineCore::NextWake() const {
+  std::optional<TimePoint> next;
+  const auto earlier = [&](TimePoint time) { next = next ? std::min(*next, time) : time; };
+  for (const ActiveRequest& request : requests_) {
+    earlier(request.state.deadline);
+    if (const auto since = request.stream->FullSince()) earlier(*since + options_.stalled_reader);
+  }
+  return next;
+}
+
+// The request to run alone, if a fault is being traced.
+std::optional<uint64_t> EngineCore::Isolated() {
+  while (!suspects_.empty()) {
+    for (const ActiveRequest& request : requests_) {
+      if (request.state.id == suspects_.front() && !request.state.paused) return request.state.id;
+    }
+    suspects_.pop_front();  // ended, or nothing can be learnt while its reader is behind
+  }
+  return std::nullopt;
+}
+
+bool EngineCore::RunOnce() {
+  const TimePoint now = clock_.Now();
+  EndDue(now);
+  if (requests_.empty() || device_lost_) return false;
+  std::vector<ActiveRequest*> view;
+  try {
+    for (ActiveRequest& request : requests_) view.push_back(&request);
+    const std::vector<const RequestState*> states = States(view);
+    std::vector<const EncodeJobState*> jobs;
+    for (const EncodeJob& job : jobs_) jobs.push_back(&job.state);
+    const StepPlan plan = PlanStep(
+        {.requests = states, .jobs = jobs, .blocks = &blocks_, .now = now, .only = Isolated()},
+        limits_);
+    if (plan.empty() && plan.preemptions.empty() && plan.admissions.empty()) return false;
+    RunStep(plan, view);
+  } catch (const std::exception&) {
+    // Outside the model's step, e.g. out of memory while the plan was applied: the tables may be
+    // half changed.
+    ResetPools();
+    suspects_.clear();
+    for (const ActiveRequest& request : requests_) suspects_.push_back(request.state.id);
+    ++stats_.faults;
+  }
+  RemoveEnded();
+  return true;
+}
+
+void EngineCore::RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>& view) {
+  Step step;
+  std::vector<PageCopy> copies;
+  Apply(plan, view, copies);
+  if (plan.empty()) return;
+  BuiltBatch built = BuildBatch(plan, States(view), blocks_, runner_->info().unseen_rows);
+  step.batch = std::move(built.batch);
+  step.batch.page_copies = std::move(copies);
+  step.encode = EncodeSlices(plan);
+  step.sample = SampleRows(built.draws, view);
+
+  const TimePoint begin = clock_.Now();
+  StepResult result;
+  bool failed = false;
+  try {
+    result = runner_->Wait(runner_->Submit(step));
+  } catch (const std::exception&) {
+    failed = true;
+  }
+  ++stats_.steps;
+  stats_.busy_seconds += std::chrono::duration<double>(clock_.Now() - begin).count();
+  ReleaseCopied();
+  if (failed) {
+    OnStepException(plan, view);
+  } else if (result.error) {
+    device_lost_ = true;
+    EndAll(Error{.code = ErrorCode::kUnavailable, .what = "the device was lost"});
+  } else {
+    Retire(plan, view, step, built.draws, result);
+  }
+}
+
+std::vector<EncodeSlice> EngineCore::EncodeSlices(const StepPlan& plan) const {
+  std::vector<EncodeSlice> slices;
+  for (const PlannedSlice& planned : plan.encode) {
+    const auto job = std::find_if(jobs_.begin(), jobs_.end(), [&](const EncodeJob& job) {
+      return job.state.digest == planned.digest;
+    });
+    TESSERA_CHECK(job != jobs_.end() && job->state.units_done == planned.unit_begin,
+                  "a slice without its job");
+    slices.push_back({.slot = 0,  // one picture after another, each from its first unit to its last
+                      .pixels = job->pixels.get(),
+                      .unit_begin = planned.unit_begin,
+                      .unit_end = planned.unit_end,
+                      .cross_pages = blocks_.cross.Find(planned.digest)->pages});
+  }
+  return slices;
+}
+
+std::vector<SampleRow> EngineCore::SampleRows(const std::vector<Draw>& draws,
+                                              const std::vector<ActiveRequest*>& view) const {
+  std::vector<SampleRow> rows;
+  for (const Draw& draw : draws) {
+    const ActiveRequest& request = *view[draw.request];
+    const SequenceState& sequence = request.state.sequences[draw.sequence];
+    const ChoiceState& choice = request.choices[draw.sequence];
+    const SamplingParams& sampling = request.spec->sampling;
+    SampleRow row{.logits_row = draw.logits_row,
+                  .temperature = sampling.temperature,
+                  .top_k = sampling.top_k,
+                  .top_p = sampling.top_p,
+                  .min_p = sampling.min_p,
+                  .repetition_penalty = sampling.repetition_penalty,
+                  .frequency_penalty = sampling.frequency_penalty,
+                  .presence_penalty = sampling.presence_penalty,
+                  .seed = sampling.seed,
+                  .choice = static_cast<uint32_t>(sequence.choice),
+                  .position = static_cast<uint32_t>(sequence.length()),
+                  .logprobs = sampling.logprobs,
+                  .counts = choice.counts,
+                  .bias = sampling.bias};
+    if (choice.generated < request.spec->min_tokens) row.banned = request.ends;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+void EngineCore::RetireEncode(const Step& step, const StepPlan& plan, const StepResult& result) {
+  for (size_t i = 0; i < plan.encode.size(); ++i) {
+    const PlannedSlice& slice = plan.encode[i];
+    const auto job = std::find_if(jobs_.begin(), jobs_.end(), [&](const EncodeJob& job) {
+      return job.state.digest == slice.digest;
+    });
+    stats_.encode_units += slice.unit_end - slice.unit_begin;
+    job->state.units_done = step.encode[i].unit_end;
+    const bool done = job->state.units_done == job->state.plan.units;
+    if (done) ++stats_.images_encoded;
+    // The work is the owner's; others who wait for the same picture got it for nothing.
+    for (ActiveRequest& request : requests_) {
+      if (request.state.id != job->state.owner) continue;
+      if (i < result.encode_seconds.size())
+        request.timings.vision_encode += result.encode_seconds[i];
+      if (i < result.cross_kv_seconds.size())
+        request.timings.cross_kv += result.cross_kv_seconds[i];
+      if (done)
+        request.usage.images_encoded =
+            std::min(request.usage.images_encoded + 1, request.usage.images);
+    }
+    if (!done) continue;
+    blocks_.cross.MarkReady(slice.digest);
+    jobs_.erase(job);
+  }
+}
+
+void EngineCore::Retire(const StepPlan& plan, const std::vector<ActiveRequest*>& view,
+                        const Step& step, const std::vector<Draw>& draws,
+                        const StepResult& result) {
+  RetireEncode(step, plan, result);
+  TESSERA_CHECK(result.samples.size() == draws.size(), "draws: expected {}, got {}", draws.size(),
+                result.samples.size());
+  const ActiveRequest* timed = nullptr;
+  for (const PlannedRows& rows : plan.rows) {
+    ActiveRequest& request = *view[rows.request];
+    SequenceState& sequence = request.state.sequences[rows.sequence];
+    sequence.computed += rows.count;
+    const bool decode = rows.first >= request.state.prompt_length;
+    if (&request != timed)
+      (decode ? request.timings.decode : request.timings.prefill) += result.forward_seconds;
+    timed = &request;
+  }
+  // A request with an invalid draw fails before any of its pages can be found by others.
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const SampleResult& sample = result.samples[i];
+    if (sample.invalid || sample.id < 0) {
+      FailInternal(*view[draws[i].request], "the model gave no valid probabilities");
+    }
+  }
+  for (const PlannedRows& rows : plan.rows) {
+    if (!view[rows.request]->ended)
+      RegisterPages(view[rows.request]->state.sequences[rows.sequence]);
+  }
+  for (const PlannedRows& rows : plan.rows) {
+    if (!view[rows.request]->ended) Fork(view[rows.request]->state);
+  }
+  for (size_t i = 0; i < draws.size(); ++i) {
+    ActiveRequest& request = *view[draws[i].request];
+    if (request.ended) continue;
+    try {
+      TakeToken(request, draws[i].sequence, result.samples[i]);
+    } catch (const std::exception&) {
+      FailInternal(request, "the answer could not be put together");
+    }
+  }
+  // Whoever drew a token alone is not to blame.
+  if (!suspects_.empty() && !draws.empty()) suspects_.pop_front();
+}
+
+void EngineCore::OnStepException(const StepPlan& plan, const std::vector<ActiveRequest*>& view) {
+  ++stats_.faults;
+  if (!suspects_.empty()) {
+    for (ActiveRequest* request : view) {
+      if (request->state.id == suspects_.front()) FailInternal(*request, "the step failed");
+    }
+    suspects_.pop_front();
+    return;
+  }
+  for (ActiveRequest* request : view) {
+    const RequestState& state = request->state;
+    const bool in_rows =
+        std::any_of(plan.rows.begin(), plan.rows.end(),
+                    [&](const PlannedRows& rows) { return view[rows.request] == request; });
+    const bool in_encode =
+        std::any_of(plan.encode.begin(), plan.encode.end(), [&](const PlannedSlice& slice) {
+          return std::any_of(state.media.begin(), state.media.end(), [&](const MediaState& media) {
+            return state.admitted && media.digest == slice.digest;
+          });
+        });
+    if (in_rows || in_encode) suspects_.push_back(state.id);
+  }
+  for (ActiveRequest* request : view) {
+    if (request->state.admitted) Preempt(*request);
+  }
+  DropIdleJobs();
+}
+
+int EngineCore::never_admitted() const {
+  return static_cast<int>(
+      std::count_if(requests_.begin(), requests_.end(),
+                    [](const ActiveRequest& request) { return !request.was_admitted; }));
+}
+
+EngineStats EngineCore::stats() const {
+  EngineStats stats = stats_;
+  for (const ActiveRequest& request : requests_)
+    ++(request.state.admitted ? stats.running : stats.waiting);
+  stats.self_pages_total = blocks_.self.total();
+  stats.self_pages_free = blocks_.self.available();
+  stats.self_pages_cached = blocks_.self.cached();
+  stats.cross_pages_total = blocks_.cross.total();
+  stats.cross_pages_free = blocks_.cross.available();
+  stats.cross_pages_cached = blocks_.cross.cached();
+  return stats;
+}
+
+void EngineCore::CheckInvariants() const {
+  blocks_.CheckInvariants();
+  std::unordered_map<int32_t, int> self_references;
+  std::unordered_map<Digest, int> cross_references;
+  uint64_t last = 0;
+  for (const ActiveRequest& request : requests_) {
+    const RequestState& state = request.state;
+    TESSERA_CHECK(state.id > last && !request.ended && state.leader() >= 0, "request {} after {}",
+                  state.id, last);
+    last = state.id;
+    for (const MediaState& media : state.media) {
+      if (media.first && state.admitted) ++cross_references[media.digest];
+    }
+    for (const SequenceState& sequence : state.sequences) {
+      TESSERA_CHECK(state.admitted || sequence.pages.empty(), "request {} waits and holds pages",
+                    state.id);
+      TESSERA_CHECK(!sequence.finished || sequence.pages.empty(), "a finished choice holds pages");
+      TESSERA_CHECK(sequence.computed < sequence.length(), "computed {} of {}", sequence.computed,
+                    sequence.length());
+      TESSERA_CHECK(SelfPagesFor(sequence.computed) <= static_cast<int>(sequence.pages.size()),
+                    "pages of {} tokens", sequence.computed);
+      for (int32_t page : sequence.pages) ++self_references[page];
+    }
+  }
+  int held = 0;
+  for (const auto& [page, count] : self_references) {
+    TESSERA_CHECK(blocks_.self.references(page) == count, "self page {}: {} references, {} holders",
+                  page, blocks_.self.references(page), count);
+    ++held;
+  }
+  TESSERA_CHECK(held + blocks_.self.available() == blocks_.self.total(),
+                "{} self pages held, {} available of {}", held, blocks_.self.available(),
+                blocks_.self.total());
+  int tiles = 0;
+  for (const auto& [digest, count] : cross_references) {
+    const CrossPool::Entry* entry = blocks_.cross.Find(digest);
+    TESSERA_CHECK(entry != nullptr && entry->references == count, "a picture has {} holders",
+                  count);
+    tiles += static_cast<int>(entry->pages.size());
+  }
+  TESSERA_CHECK(tiles + blocks_.cross.available() == blocks_.cross.total(),
+                "{} cross pages held, {} available of {}", tiles, blocks_.cross.available(),
+                blocks_.cross.total());
+  for (const EncodeJob& job : jobs_) {
+    const CrossPool::Entry* entry = blocks_.cross.Find(job.state.digest);
+    TESSERA_CHECK(entry != nullptr && !entry->ready && entry->references > 0,
+                  "an encoding job without a holder");
+  }
+}
+
+}  // namespace tessera

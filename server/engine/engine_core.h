@@ -1,0 +1,120 @@
+// The engine without its thread: requests in, one step at a time, events out. Engine runs it; tests
+// step it by hand.
+//
+// Thread-compatible. Steps run one after another: when a step has retired, nothing on the device
+// reads or writes a page any more, so pages that it used may be given away then and not before.
+//
+// Faults are contained:
+//  - a draw without a valid distribution ends its request INTERNAL and takes its pages and pictures
+//  out of the caches;
+//  - an exception in a step says nothing about who caused it: everybody's K/V are recomputed, and
+//  those who were in the
+//    step run alone until they have drawn a token. Whoever's step fails alone ends INTERNAL, the
+//    others go on with the same words;
+//  - StepResult::error means that the device is lost: everybody ends UNAVAILABLE.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <list>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "server/engine/active_request.h"
+#include "server/engine/batch.h"
+#include "server/engine/block_manager.h"
+#include "server/engine/clock.h"
+#include "server/engine/engine.h"
+#include "server/engine/runner.h"
+#include "server/engine/scheduler.h"
+
+namespace tessera {
+
+// INVALID_ARGUMENT, with the numbers, for what can never be served. Any thread.
+Result<void> CheckRequest(const PreparedRequest& request, const ModelRunner& runner,
+                          int max_running);
+
+class EngineCore {
+ public:
+  EngineCore(const EngineOptions& options, std::unique_ptr<ModelRunner> runner,
+             TextDecoderFactory decoders, const Clock& clock);
+
+  // The request has passed CheckRequest. `id` is higher than all before.
+  void Add(uint64_t id, std::shared_ptr<const PreparedRequest> spec,
+           std::shared_ptr<EventStream> stream);
+  // Ends it CANCELLED, its pages freed. Unknown ids do nothing.
+  void Cancel(uint64_t id);
+  // Ends whoever is due, then runs one step. False: there was nothing to run.
+  bool RunOnce();
+  // Everybody gets `error`.
+  void EndAll(const Error& error);
+
+  // When somebody's deadline or patience ends next.
+  std::optional<TimePoint> NextWake() const;
+  bool device_lost() const { return device_lost_; }
+  int requests() const { return static_cast<int>(requests_.size()); }
+  int never_admitted() const;
+  int max_running() const { return limits_.max_running; }
+  EngineStats stats() const;
+  const ModelRunner& runner() const { return *runner_; }
+
+  // For tests: aborts on a breach, among them pages that belong to nobody.
+  void CheckInvariants() const;
+
+ private:
+  struct EncodeJob {
+    EncodeJobState state;
+    std::shared_ptr<const MediaPixels> pixels;
+  };
+
+  // engine_core.cc
+  void EndDue(TimePoint now);
+  void RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>& view);
+  void Retire(const StepPlan& plan, const std::vector<ActiveRequest*>& view, const Step& step,
+              const std::vector<Draw>& draws, const StepResult& result);
+  void RetireEncode(const Step& step, const StepPlan& plan, const StepResult& result);
+  void OnStepException(const StepPlan& plan, const std::vector<ActiveRequest*>& view);
+  void RemoveEnded();
+  std::vector<SampleRow> SampleRows(const std::vector<Draw>& draws,
+                                    const std::vector<ActiveRequest*>& view) const;
+  std::vector<EncodeSlice> EncodeSlices(const StepPlan& plan) const;
+  std::optional<uint64_t> Isolated();
+
+  // engine_pages.cc
+  void Apply(const StepPlan& plan, const std::vector<ActiveRequest*>& view,
+             std::vector<PageCopy>& copies);
+  void Admit(const PlannedAdmission& admission, ActiveRequest& request);
+  void Preempt(ActiveRequest& request);
+  void ReleasePages(SequenceState& sequence);
+  void ReleasePictures(RequestState& state);
+  void DropIdleJobs();
+  void ReleaseCopied();
+  void Fork(RequestState& state);
+  void RegisterPages(SequenceState& sequence);
+  void ResetPools();
+
+  // engine_output.cc
+  void TakeToken(ActiveRequest& request, int choice, const SampleResult& sample);
+  void FinishChoice(ActiveRequest& request, int choice, FinishReason reason, int stop_string,
+                    int32_t stop_token);
+  void EndRequest(ActiveRequest& request, const std::optional<Error>& error);
+  void FailInternal(ActiveRequest& request, Literal what);
+
+  const EngineOptions options_;
+  const std::unique_ptr<ModelRunner> runner_;
+  const TextDecoderFactory decoders_;
+  const Clock& clock_;
+  SchedulerLimits limits_;
+
+  BlockManager blocks_;
+  std::list<ActiveRequest> requests_;  // ascending by id
+  std::list<EncodeJob> jobs_;          // in the order of encoding; only the first may be half done
+  std::vector<int32_t>
+      copied_;  // shared pages given up by this step's copies, released when it retires
+  std::deque<uint64_t> suspects_;  // run alone, the first one now
+  bool device_lost_ = false;
+  EngineStats stats_;
+};
+
+}  // namespace tessera
