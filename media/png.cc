@@ -85,12 +85,11 @@ std::vector<uint8_t> MakeHead(const PngStructure& png, uint32_t pixel_bytes) {
   return out;
 }
 
-// Pillow's palette: what the file gives, and for indices past it a ramp of greys.
+// Pillow's palette: what the file gives, and black for indices past it.
 std::array<std::array<uint8_t, 3>, 256> PaletteOf(std::span<const uint8_t> bytes) {
   std::array<std::array<uint8_t, 3>, 256> palette{};
   for (size_t i = 0; i < palette.size(); ++i) {
     if (3 * i + 2 < bytes.size()) palette[i] = {bytes[3 * i], bytes[3 * i + 1], bytes[3 * i + 2]};
-    else palette[i].fill(static_cast<uint8_t>(i));
   }
   return palette;
 }

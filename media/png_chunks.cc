@@ -362,6 +362,7 @@ Result<PngStructure> Walker::Run() {
   // The default picture of an animation that has no frame control before it counts as one frame more.
   const uint64_t frames = frames_ ? uint64_t{*frames_} + (frame_control_ ? 0 : 1) : 1;
   png_.animated = frames > 1;
+  if (png_.colour_type == 3 && png_.palette.size() / 3 > 256) return Damaged("PNG", "more than 256 colours");
   if (!frame_is_canvas_) return Incomplete("PNG", "the first frame does not cover the picture");
   TESSERA_RETURN_IF_ERROR(CollectPixels());
   TESSERA_RETURN_IF_ERROR(AfterPixels());

@@ -262,19 +262,30 @@ std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resam
   if (width == image.width && height == image.height) return {image.pixels.begin(), image.pixels.end()};
   if (resample == Resample::kNearest) return Nearest(image, width, height);
   const Filter filter = FilterOf(resample);
-  const uint8_t* source = image.pixels.data();
-  std::vector<uint8_t> middle;
-  if (width != image.width) {
+  const auto horizontal = [&](std::vector<uint8_t> in, const uint8_t* source, int rows) {
+    if (width == image.width) return in;
     const Taps taps = MakeTaps(image.width, width, filter);
-    middle.resize(out_stride * static_cast<size_t>(image.height));
-    Horizontal({&taps, source, in_stride, middle.data(), out_stride, image.height}, image.width);
-    if (height == image.height) return middle;
-    source = middle.data();
+    std::vector<uint8_t> out(out_stride * static_cast<size_t>(rows));
+    Horizontal({&taps, source, in_stride, out.data(), out_stride, rows}, image.width);
+    return out;
+  };
+  const auto vertical = [&](std::vector<uint8_t> in, const uint8_t* source, size_t stride) {
+    if (height == image.height) return in;
+    const Taps taps = MakeTaps(image.height, height, filter);
+    std::vector<uint8_t> out(stride * static_cast<size_t>(height));
+    Vertical({&taps, source, stride, out.data(), stride, 0});
+    return out;
+  };
+  const uint8_t* const pixels = image.pixels.data();
+  const int64_t fewer_rows = int64_t{image.height} - height, fewer_columns = int64_t{image.width} - width;
+  if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns) {
+    std::vector<uint8_t> middle = vertical({}, pixels, in_stride);
+    const uint8_t* const source = middle.data();
+    return horizontal(std::move(middle), source, height);
   }
-  const Taps taps = MakeTaps(image.height, height, filter);
-  std::vector<uint8_t> out(out_stride * static_cast<size_t>(height));
-  Vertical({&taps, source, out_stride, out.data(), out_stride, 0});
-  return out;
+  std::vector<uint8_t> middle = horizontal({}, pixels, image.height);
+  const uint8_t* const source = middle.empty() ? pixels : middle.data();
+  return vertical(std::move(middle), source, out_stride);
 }
 
 }  // namespace tessera
