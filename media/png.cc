@@ -16,13 +16,11 @@ namespace {
 constexpr int64_t kFixedBytes = int64_t{1} << 20;
 constexpr int64_t kBytesPerColumn = 64;
 
-// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, one IDAT of all pixel data.
+// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, one IDAT of all pixel data, IEND.
 struct Input {
-  std::vector<uint8_t> head;
-  const std::vector<std::span<const uint8_t>>* pixels = nullptr;
-  size_t part = 0;  // head, then the spans of pixels
+  std::vector<std::span<const uint8_t>> parts;
+  size_t part = 0;
   size_t offset = 0;
-  bool ran_out = false;
   char message[96] = "";
 };
 
@@ -37,12 +35,8 @@ void OnWarning(png_structp, png_const_charp) {}
 void OnRead(png_structp png, png_bytep out, size_t size) {
   auto* input = static_cast<Input*>(png_get_io_ptr(png));
   while (size > 0) {
-    if (input->part > input->pixels->size()) {
-      input->ran_out = true;
-      png_error(png, "out of data");
-    }
-    const std::span<const uint8_t> part =
-        input->part == 0 ? std::span<const uint8_t>(input->head) : (*input->pixels)[input->part - 1];
+    if (input->part == input->parts.size()) png_error(png, "Not enough data");
+    const std::span<const uint8_t> part = input->parts[input->part];
     const size_t step = std::min(size, part.size() - input->offset);
     if (step > 0) std::memcpy(out, part.data() + input->offset, step);
     out += step;
@@ -65,6 +59,9 @@ void Append(std::vector<uint8_t>& out, const char* name, uint32_t length, std::s
   out.insert(out.end(), data.begin(), data.end());
   be32(0);  // checksums are checked already; libpng is told not to
 }
+
+// The checksum of IDAT, which nobody reads, and IEND.
+constexpr std::array<uint8_t, 16> kTail = {0, 0, 0, 0, 0, 0, 0, 0, 'I', 'E', 'N', 'D', 0, 0, 0, 0};
 
 std::vector<uint8_t> MakeHead(const PngStructure& png, uint32_t pixel_bytes) {
   std::vector<uint8_t> out = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
@@ -166,17 +163,16 @@ Result<void> PngCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   size_t pixel_bytes = 0;
   for (const auto& part : structure_.pixels) pixel_bytes += part.size();
   if (pixel_bytes > PNG_UINT_31_MAX) return Damaged("PNG", "more than 2 GiB of pixel data");
-  input_.head = MakeHead(structure_, static_cast<uint32_t>(pixel_bytes));
-  input_.pixels = &structure_.pixels;
+  const std::vector<uint8_t> head = MakeHead(structure_, static_cast<uint32_t>(pixel_bytes));
+  input_.parts.push_back(head);
+  input_.parts.insert(input_.parts.end(), structure_.pixels.begin(), structure_.pixels.end());
+  input_.parts.push_back(kTail);
   const bool indexed = structure_.colour_type == 3;
   // Indices are read into the end of each row's place and spread from its front.
   const size_t stride = indexed ? width : 3 * width;
   uint8_t* const pixels = rgb.data() + rgb.size() - stride * height;
   if (!Start() || !ReadRows(pixels, stride)) {
-    if (input_.ran_out) return Truncated("PNG", "pixel data ends early");
-    if (std::strstr(input_.message, "Not enough") != nullptr || std::strstr(input_.message, "Too much") != nullptr) {
-      return Incomplete("PNG", "too few rows");
-    }
+    if (std::strstr(input_.message, "Not enough") != nullptr) return Incomplete("PNG", "pixel data ends early");
     return Fail(ErrorCode::kInvalidArgument, "image is damaged",
                 {.field = "image", .limit = "a readable file", .value = "PNG", .detail = input_.message});
   }
