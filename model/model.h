@@ -38,6 +38,7 @@ struct ModelInfo {
   // Vision; cross_kv.layers == 0 for text models.
   KvGeometry cross_kv;               // page_tokens = tokens of a tile
   int max_tiles = 0;
+  int max_aspect_ratio_id = 0;       // MediaPixels::aspect_ratio_id is 1..this; a processor may know more
   int tile_height = 0, tile_width = 0;
   int32_t image_token_id = -1;
   UnseenRows unseen_rows = UnseenRows::kZero;

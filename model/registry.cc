@@ -1,0 +1,132 @@
+// Which architectures there are, and the way from a directory to a model.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "model/architectures/architectures.h"
+#include "model/config_reader.h"
+#include "model/json.h"
+#include "model/model.h"
+#include "model/safetensors.h"
+#include "model/tensor_table.h"
+
+namespace tessera {
+namespace {
+
+constexpr size_t kMaxTesseraJson = 64u << 10;
+
+struct Architecture {
+  std::string_view name;
+  Result<std::unique_ptr<const Model>> (*make)(LoadedParts, Backend&);
+};
+constexpr Architecture kArchitectures[] = {
+    {"LlamaForCausalLM", MakeLlama},
+    {"MllamaForConditionalGeneration", MakeMllama},
+};
+
+// From the option, else tessera.json in the model's directory, else zero.
+Result<UnseenRows> ChooseUnseenRows(const std::filesystem::path& directory, const LoadOptions& options) {
+  if (options.unseen_rows) return *options.unseen_rows;
+  const std::filesystem::path path = directory / "tessera.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return UnseenRows::kZero;
+  TESSERA_TRY(const Json json, ReadJsonFile(path, kMaxTesseraJson));
+  if (!json.is_object()) return Invalid("tessera.json: wrong type", {.limit = "an object", .value = DescribeJson(json)});
+  const ObjectReader reader(json, "");
+  TESSERA_TRY(const std::string value, reader.String("unseen_rows", "zero"));
+  if (value == "zero") return UnseenRows::kZero;
+  if (value == "attend") return UnseenRows::kAttend;
+  return reader.Wrong("tessera.json: unknown value", "unseen_rows", "one of zero, attend");
+}
+
+double FlopsPerToken(const ModelConfig& config) {
+  const TextConfig& t = config.text;
+  const double c = t.hidden, q = double{1} * t.heads * t.head_dim, kv = double{1} * t.kv_heads * t.head_dim;
+  const double cross = static_cast<double>(t.cross_layers.size()), self = t.layers - cross;
+  const double mlp = 3 * c * t.intermediate;
+  return 2 * (self * (c * (q + 2 * kv) + q * c + mlp) + cross * (2 * c * q + mlp) + c * t.vocab);
+}
+
+ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>& tensors, DType kv_dtype,
+                   UnseenRows unseen_rows) {
+  const TextConfig& t = config.text;
+  const int cross = static_cast<int>(t.cross_layers.size());
+  ModelInfo info{.family = config.family,
+                 .architecture = config.architecture,
+                 .vocab_size = t.vocab,
+                 .embedding_rows = t.embedding_rows,
+                 .max_context = t.max_context,
+                 .layers = t.layers,
+                 .eos_ids = t.eos_ids,
+                 .self_kv = {.layers = t.layers - cross,
+                             .kv_heads = t.kv_heads,
+                             .head_dim = t.head_dim,
+                             .page_tokens = kKvBlockTokens,
+                             .dtype = kv_dtype},
+                 .unseen_rows = unseen_rows,
+                 .flops_per_token = FlopsPerToken(config)};
+  for (const ExpectedTensor& tensor : tensors) {
+    if (tensor.required) info.parameters += tensor.elements();
+  }
+  if (config.vision) {
+    info.cross_kv = {.layers = cross,
+                     .kv_heads = t.kv_heads,
+                     .head_dim = t.head_dim,
+                     .page_tokens = config.vision->tokens(),
+                     .dtype = kv_dtype};
+    info.max_tiles = config.vision->max_tiles;
+    info.tile_height = info.tile_width = config.vision->tile_size;
+    info.max_aspect_ratio_id = config.vision->aspect_ratios;
+    info.image_token_id = config.image_token_id;
+  }
+  return info;
+}
+
+// Bytes of one matrix element after packing.
+double PackedElementBytes(WeightFormat format, DType stored) {
+  switch (format) {
+    case WeightFormat::kAuto: return static_cast<double>(SizeOf(stored));
+    case WeightFormat::kF32: return 4;
+    case WeightFormat::kF16:
+    case WeightFormat::kBF16: return 2;
+    case WeightFormat::kInt8: return 1;
+    case WeightFormat::kInt4: return 0.5;
+  }
+  return 4;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory, Backend& backend,
+                                               const LoadOptions& options) {
+  TESSERA_TRY(ModelConfig config, ModelConfig::FromDirectory(directory));
+  const auto* architecture = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
+                                          [&](const Architecture& a) { return a.name == config.architecture; });
+  TESSERA_CHECK(architecture != std::end(kArchitectures), "no wiring for {}", config.architecture);
+  TESSERA_TRY(const UnseenRows unseen_rows, ChooseUnseenRows(directory, options));
+  TESSERA_TRY(const Checkpoint checkpoint, Checkpoint::Open(directory));
+  std::vector<ExpectedTensor> expected = ExpectedTensors(config);
+  ModelInfo info = MakeInfo(config, expected, options.kv_dtype, unseen_rows);
+  TESSERA_TRY(const std::vector<BoundTensor> bound, BindTensors(std::move(expected), checkpoint.tensors()));
+  TESSERA_TRY(Weights weights, Weights::Load(bound, checkpoint, config, backend,
+                                             {.format = options.format, .progress = options.progress}));
+  return architecture->make({std::move(config), std::move(info), std::move(weights)}, backend);
+}
+
+Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options) {
+  TESSERA_TRY(const ModelConfig config, ModelConfig::FromDirectory(directory));
+  TESSERA_TRY(const UnseenRows unseen_rows, ChooseUnseenRows(directory, options));
+  const std::vector<ExpectedTensor> tensors = ExpectedTensors(config);
+  ModelPlan plan{.info = MakeInfo(config, tensors, options.kv_dtype, unseen_rows)};
+  const double element = PackedElementBytes(options.format, config.stored_dtype);
+  double bytes = 4.0 * config.text.max_context * config.text.head_dim;  // cosines and sines
+  for (const ExpectedTensor& tensor : tensors) {
+    const PackRule rule = tensor.row->rule;
+    const bool packed = rule == PackRule::kMatrix || rule == PackRule::kTable || rule == PackRule::kStatesMatrix;
+    if (tensor.required) bytes += static_cast<double>(tensor.elements()) * (packed ? element : 4.0);
+  }
+  plan.weight_bytes = static_cast<size_t>(bytes);
+  return plan;
+}
+
+}  // namespace tessera

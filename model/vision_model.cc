@@ -1,0 +1,284 @@
+#include "model/vision_model.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "model/probe_tap.h"
+
+namespace tessera {
+namespace {
+
+// layernorm_pre and layernorm_post do not follow norm_eps (nn.LayerNorm's default).
+constexpr float kOuterNormEps = 1e-5f;
+constexpr int64_t kMaxBlockRows = 512;
+
+// Calls `body(begin, count)` for blocks of at most `block` rows.
+template <typename Body>
+void InBlocks(int64_t begin, int64_t end, int64_t block, Body&& body) {
+  for (; begin < end; begin += block) body(begin, std::min(block, end - begin));
+}
+
+}  // namespace
+
+// What one Encode works on.
+struct VisionModel::Run {
+  Backend& backend;
+  const EncodeSlice& slice;
+  const VisionSchedule& schedule;
+  const std::vector<CrossLayerWeights>& cross_layers;
+  const KvPools& pools;
+  VisionWorkspace& workspace;
+  VisionSlot& slot;
+  Probe* probe;
+
+  TensorView qkv(const VisionConfig& c) const {
+    return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
+                          {slot.hidden.view().dim(0), 3 * int64_t{c.heads} * c.head_dim});
+  }
+  TensorView projected(const VisionConfig& c, const TextConfig& t) const {
+    return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
+                          {int64_t{schedule.kept_tiles()} * c.tokens(), t.hidden});
+  }
+};
+
+Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConfig& v, const TextConfig& t, int slots) {
+  VisionWorkspace w;
+  const DType dtype = backend.activation_dtype();
+  const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens(), block = VisionModel::BlockRows(v);
+  const int64_t width = int64_t{v.heads} * v.head_dim;
+  const int64_t shared = std::max(rows * 3 * width, int64_t{v.max_tiles} * v.tokens() * t.hidden);
+  for (int i = 0; i < slots; ++i) {
+    VisionSlot slot;
+    TESSERA_TRY(slot.hidden, backend.AllocateTensor(dtype, {rows, v.hidden}));
+    TESSERA_TRY(slot.shared, backend.AllocateTensor(dtype, {shared}));
+    TESSERA_TRY(slot.states, backend.AllocateTensor(dtype, {rows, v.output_dim()}));
+    slot.padding.resize(static_cast<size_t>(rows));
+    w.slots.push_back(std::move(slot));
+  }
+  TESSERA_TRY(w.normed, backend.AllocateTensor(dtype, {block, v.hidden}));
+  TESSERA_TRY(w.mixed, backend.AllocateTensor(dtype, {block, width}));
+  TESSERA_TRY(w.ff, backend.AllocateTensor(dtype, {block, v.intermediate}));
+  TESSERA_TRY(w.patches, backend.AllocateTensor(dtype, {block, v.patch_elements()}));
+  TESSERA_TRY(w.kv_rows, backend.AllocateTensor(dtype, {block, 2 * int64_t{t.kv_heads} * t.head_dim}));
+  w.scratch = {w.normed, w.mixed, w.ff};
+  w.iota.resize(static_cast<size_t>(rows));
+  std::iota(w.iota.begin(), w.iota.end(), 0);
+  w.ones.assign(8, 1);
+  w.kv_slots.reserve(static_cast<size_t>(block));
+  return w;
+}
+
+size_t VisionWorkspace::bytes() const {
+  size_t sum = normed.bytes() + mixed.bytes() + ff.bytes() + patches.bytes() + kv_rows.bytes();
+  for (const VisionSlot& slot : slots) sum += slot.hidden.bytes() + slot.shared.bytes() + slot.states.bytes();
+  return sum;
+}
+
+int64_t VisionModel::BlockRows(const VisionConfig& config) {
+  return std::min<int64_t>(kMaxBlockRows, int64_t{config.max_tiles} * config.padded_tokens());
+}
+
+void VisionModel::AddScratchLimits(const VisionConfig& v, const TextConfig& t, ScratchLimits& scratch) {
+  const int64_t width = int64_t{v.heads} * v.head_dim;
+  scratch.max_rows = std::max(scratch.max_rows, BlockRows(v));
+  scratch.widest = std::max<int64_t>({scratch.widest, v.hidden, 3 * width, v.intermediate, v.patch_elements(),
+                                      v.output_dim(), t.hidden, 2 * int64_t{t.kv_heads} * t.head_dim});
+  scratch.max_heads = std::max<int64_t>(scratch.max_heads, v.heads);
+  scratch.max_head_dim = std::max<int64_t>(scratch.max_head_dim, v.head_dim);
+  scratch.max_dense_keys = std::max(scratch.max_dense_keys, int64_t{v.max_tiles} * v.padded_tokens());
+}
+
+VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights)
+    : config_(&config),
+      text_(&text),
+      projector_(weights),
+      patch_(weights.Matrix(Group::kModel, 0, Slot::kPatch)),
+      class_token_(weights.Matrix(Group::kModel, 0, Slot::kClassToken)),
+      position_(weights.Rows(Slot::kPosition)),
+      position_gate_(weights.Gate(Group::kModel, 0, Slot::kPositionGate)),
+      pre_tile_gate_(weights.Gate(Group::kModel, 0, Slot::kPreTileGate)),
+      post_tile_gate_(weights.Gate(Group::kModel, 0, Slot::kPostTileGate)),
+      pre_norm_(weights.Vector(Group::kModel, 0, Slot::kPreNorm)),
+      pre_norm_bias_(weights.Vector(Group::kModel, 0, Slot::kPreNormBias)),
+      last_norm_(weights.Vector(Group::kModel, 0, Slot::kLastNorm)),
+      last_norm_bias_(weights.Vector(Group::kModel, 0, Slot::kLastNormBias)) {
+  const int64_t tiles = (int64_t{config.aspect_ratios} + 1) * config.max_tiles;
+  tile_position_ = weights.Rows(Slot::kTilePosition).Reshape({tiles * config.tokens(), config.hidden});
+  pre_tile_ = weights.Rows(Slot::kPreTile).Reshape({tiles, config.hidden});
+  post_tile_ = weights.Rows(Slot::kPostTile).Reshape({tiles, config.hidden});
+  for (int layer = 0; layer < config.layers; ++layer) layers_.emplace_back(weights, Group::kVision, layer);
+  for (int layer = 0; layer < config.global_layers; ++layer) layers_.emplace_back(weights, Group::kGlobal, layer);
+  for (int kept = 1; kept <= config.max_tiles; ++kept) schedules_.emplace_back(config, text, kept, BlockRows(config));
+}
+
+const VisionSchedule& VisionModel::schedule(int kept_tiles) const {
+  TESSERA_CHECK(kept_tiles >= 1 && kept_tiles <= config_->max_tiles, "tiles: expected 1..{}, got {}",
+                config_->max_tiles, kept_tiles);
+  return schedules_[static_cast<size_t>(kept_tiles) - 1];
+}
+
+void VisionModel::Encode(Backend& backend, const EncodeSlice& slice, const VisionSchedule& schedule,
+                         const std::vector<CrossLayerWeights>& cross_layers, const KvPools& pools,
+                         VisionWorkspace& workspace, Probe* probe) const {
+  VisionSlot& slot = workspace.slots.at(static_cast<size_t>(slice.slot));
+  TESSERA_CHECK(slice.unit_begin == 0 || slice.unit_begin == slot.next_unit, "EncodeMedia: unit: expected {}, got {}",
+                slot.next_unit, slice.unit_begin);
+  const Run run{backend, slice, schedule, cross_layers, pools, workspace, slot, probe};
+  const std::span<const VisionStep> steps = schedule.Steps(slice.unit_begin, slice.unit_end);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    VisionStep step = steps[i];
+    // Neighbouring blocks of one phase run as one: larger matmuls, equal results.
+    while (i + 1 < steps.size() && steps[i + 1].stage == step.stage && steps[i + 1].layer == step.layer &&
+           steps[i + 1].row_end - step.row_begin <= BlockRows(*config_)) {
+      step.row_end = steps[++i].row_end;
+    }
+    switch (step.stage) {
+      case VisionStage::kEmbed:
+        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile) Embed(run, static_cast<int>(tile));
+        break;
+      case VisionStage::kLastNorm:
+        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile) LastNorm(run, static_cast<int>(tile));
+        break;
+      case VisionStage::kQkv:
+      case VisionStage::kAttention: Layer(run, step); break;
+      case VisionStage::kProject: Project(run, step); break;
+      case VisionStage::kCrossKv: CrossKv(run, step); break;
+    }
+  }
+  slot.next_unit = slice.unit_end;
+}
+
+void VisionModel::Embed(const Run& run, int tile) const {
+  const VisionConfig& c = *config_;
+  const MediaPixels& pixels = *run.slice.pixels;
+  Backend& backend = run.backend;
+  const int64_t block = BlockRows(c), padded = c.padded_tokens(), tokens = c.tokens();
+  const int64_t id_tile = int64_t{pixels.aspect_ratio_id} * c.max_tiles + tile;
+  const TensorView rows = run.slot.hidden.view().Rows(tile * padded, padded);
+
+  if (tile == 0) {
+    for (size_t row = 0; row < run.slot.padding.size(); ++row) {
+      const auto position = static_cast<int64_t>(row);
+      run.slot.padding[row] = position % padded >= tokens || position / padded >= pixels.used_tiles ? 1 : 0;
+    }
+  }
+  backend.Embedding({.ids = std::span(run.workspace.iota).first(1), .table = class_token_, .out = rows.Rows(0, 1)});
+  InBlocks(0, c.patches(), block, [&](int64_t begin, int64_t count) {
+    const TensorView patches = run.workspace.patches.view().Rows(0, count), x = rows.Rows(1 + begin, count);
+    backend.Patchify({.tiles = pixels.tiles.data(),
+                      .used = pixels.used_tiles,
+                      .height = pixels.height,
+                      .width = pixels.width,
+                      .patch_size = c.patch_size,
+                      .lut = &pixels.lut,
+                      .row_begin = int64_t{tile} * c.patches() + begin,
+                      .out = patches});
+    backend.MatMul({.x = patches, .w = patch_, .out = x});
+    backend.AddRows({.table = pre_tile_.Rows(id_tile, 1), .scale = pre_tile_gate_, .x = x});
+  });
+  InBlocks(0, tokens, block, [&](int64_t begin, int64_t count) {
+    const TensorView x = rows.Rows(begin, count);
+    backend.AddRows({.table = position_.Rows(begin, count), .scale = 1.0f - position_gate_, .x = x});
+    backend.AddRows({.table = tile_position_.Rows(id_tile * tokens + begin, count), .scale = position_gate_, .x = x});
+    backend.LayerNorm({.x = x, .weight = pre_norm_, .bias = pre_norm_bias_, .eps = kOuterNormEps, .out = x});
+  });
+  const auto padding = std::span(run.workspace.ones).first(static_cast<size_t>(padded - tokens));
+  backend.Embedding({.ids = padding, .table = class_token_, .out = rows.Rows(tokens, padded - tokens)});
+}
+
+void VisionModel::LastNorm(const Run& run, int tile) const {
+  const VisionConfig& c = *config_;
+  const int64_t id_tile = int64_t{run.slice.pixels->aspect_ratio_id} * c.max_tiles + tile;
+  InBlocks(tile * int64_t{c.padded_tokens()}, (tile + 1) * int64_t{c.padded_tokens()}, BlockRows(c),
+           [&](int64_t begin, int64_t count) {
+             const TensorView x = run.slot.hidden.view().Rows(begin, count);
+             run.backend.LayerNorm(
+                 {.x = x, .weight = last_norm_, .bias = last_norm_bias_, .eps = kOuterNormEps, .out = x});
+             run.backend.AddRows({.table = post_tile_.Rows(id_tile, 1), .scale = post_tile_gate_, .x = x});
+           });
+}
+
+void VisionModel::Layer(const Run& run, const VisionStep& step) const {
+  const VisionLayerWeights& weights = layers_[static_cast<size_t>(step.layer)];
+  const int64_t count = step.row_end - step.row_begin;
+  const TensorView hidden = run.slot.hidden.view().Rows(step.row_begin, count);
+  const TensorView qkv = run.qkv(*config_);
+  if (step.stage == VisionStage::kQkv) {
+    RunVisionQkv(run.backend, weights, *config_, hidden, qkv.Rows(step.row_begin, count), run.workspace.scratch);
+    return;
+  }
+  RunVisionAttention(run.backend, weights, *config_, qkv, run.slot.padding, step.row_begin, hidden,
+                     run.workspace.scratch);
+  KeepStates(run, step.layer, step.row_begin, step.row_end);
+}
+
+void VisionModel::KeepStates(const Run& run, int layer, int64_t row_begin, int64_t row_end) const {
+  row_end = std::min(row_end, int64_t{run.schedule.kept_tiles()} * config_->padded_tokens());
+  if (row_begin >= row_end) return;
+  const int64_t count = row_end - row_begin;
+  for (size_t k = 0; k < config_->intermediate_layers.size(); ++k) {
+    if (config_->intermediate_layers[k] != layer) continue;
+    const TensorView states = run.slot.states.view().Rows(row_begin, count);
+    run.backend.GatherRows({.x = run.slot.hidden.view().Rows(row_begin, count),
+                            .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
+                            .out = states.Columns((1 + static_cast<int64_t>(k)) * config_->hidden, config_->hidden)});
+  }
+}
+
+void VisionModel::Project(const Run& run, const VisionStep& step) const {
+  const int64_t tokens = config_->tokens();
+  const TensorView projected = run.projected(*config_, *text_);
+  for (int64_t row = step.row_begin; row < step.row_end;) {  // a tile's tokens at a time: padding rows lie between them
+    const int64_t tile = row / tokens, token = row % tokens;
+    const int64_t count = std::min(step.row_end - row, tokens - token);
+    const int64_t first = tile * config_->padded_tokens() + token;
+    const TensorView states = run.slot.states.view().Rows(first, count);
+    run.backend.GatherRows({.x = run.slot.hidden.view().Rows(first, count),
+                            .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
+                            .out = states.Columns(0, config_->hidden)});
+    projector_.Run(run.backend, states, projected.Rows(row, count));
+    row += count;
+  }
+  if (step.row_end == projected.dim(0)) {
+    TapStates(run);
+    TapProjected(run);
+  }
+}
+
+void VisionModel::CrossKv(const Run& run, const VisionStep& step) const {
+  const int64_t tokens = config_->tokens(), count = step.row_end - step.row_begin;
+  TESSERA_CHECK(run.slice.cross_pages.size() == static_cast<size_t>(run.schedule.kept_tiles()),
+                "EncodeMedia: cross pages: expected {}, got {}", run.schedule.kept_tiles(), run.slice.cross_pages.size());
+  std::vector<int64_t>& slots = run.workspace.kv_slots;
+  slots.clear();
+  for (int64_t row = step.row_begin; row < step.row_end; ++row) {
+    slots.push_back(run.slice.cross_pages[static_cast<size_t>(row / tokens)] * tokens + row % tokens);
+  }
+  const auto layer = static_cast<size_t>(step.layer);
+  RunCrossKv(run.backend, run.cross_layers[layer], *text_, run.projected(*config_, *text_).Rows(step.row_begin, count),
+             slots, run.pools.cross[layer], run.workspace.kv_rows.view().Rows(0, count));
+}
+
+void VisionModel::TapStates(const Run& run) const {
+  if (!Wants(run.probe, "vision_hidden")) return;
+  const int64_t kept = run.schedule.kept_tiles(), tokens = config_->tokens(), columns = config_->output_dim();
+  std::vector<float> all;
+  for (int64_t tile = 0; tile < kept; ++tile) {
+    const std::vector<float> part =
+        ToHost(run.backend, run.slot.states.view().Rows(tile * config_->padded_tokens(), tokens));
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  all = InterleaveStates(all, kept * tokens, config_->hidden, columns / config_->hidden - 1);
+  run.probe->Take("vision_hidden", TensorView::Of(all.data(), DType::kF32, {1, kept, tokens, columns}));
+}
+
+void VisionModel::TapProjected(const Run& run) const {
+  for (const std::string_view name : {"projected", "cross_states"}) {
+    if (!Wants(run.probe, name)) continue;
+    std::vector<float> all = ToHost(run.backend, run.projected(*config_, *text_));
+    run.probe->Take(name, TensorView::Of(all.data(), DType::kF32,
+                                         {1, run.schedule.kept_tiles(), config_->tokens(), text_->hidden}));
+  }
+}
+
+}  // namespace tessera

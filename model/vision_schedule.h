@@ -1,0 +1,56 @@
+// How the work of one picture is cut into steps and units, so that it can be spread over many engine steps.
+//
+// A step is one phase of one layer for one block of rows. Results of a row do not depend on how rows are cut (ARCHITECTURE
+// decision 5), so that slices of any size give the same bits. A unit is a run of steps of about kUnitFlops in all.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/config.h"
+
+namespace tessera {
+
+enum class VisionStage : uint8_t {
+  kEmbed,      // rows are tiles: patches, class token, position and tile embeddings, layernorm_pre
+  kQkv,        // phase one of a layer: norm and Q, K, V
+  kAttention,  // phase two: attention, output projection, MLP
+  kLastNorm,   // rows are tiles: layernorm_post and the post-tile embedding, between the encoders
+  kProject,    // rows are tokens of kept tiles without padding: states to cross-attention states
+  kCrossKv,    // the same rows: K and V of one cross-attention layer
+};
+
+struct VisionStep {
+  VisionStage stage = VisionStage::kEmbed;
+  int layer = 0;  // kQkv, kAttention: local layers, then global ones; kCrossKv: index of the cross-attention layer
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  double flops = 0;
+};
+
+class VisionSchedule {
+ public:
+  static constexpr double kUnitFlops = 4e9;
+
+  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step.
+  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block);
+
+  int units() const { return static_cast<int>(unit_ends_.size()); }
+  int cross_kv_begin() const { return cross_kv_begin_; }
+  int kept_tiles() const { return kept_tiles_; }
+  double flops() const { return flops_; }
+  // Steps of units [begin, end), in order.
+  std::span<const VisionStep> Steps(int begin, int end) const;
+
+ private:
+  void Add(VisionStage stage, int layer, int64_t rows, double flops_per_row, int64_t block);
+
+  const int kept_tiles_;
+  std::vector<VisionStep> steps_;
+  std::vector<size_t> unit_ends_;  // index after the last step of a unit
+  int cross_kv_begin_ = 0;
+  double flops_ = 0;
+};
+
+}  // namespace tessera
