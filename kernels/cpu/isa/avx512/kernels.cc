@@ -1,5 +1,18 @@
+// The avx512 tier. Compiled with its instruction set (kernels/CMakeLists.txt); nothing here runs unless the machine has it.
 #include "kernels/cpu/kernels.h"
 
+#if defined(__x86_64__)
+#include "kernels/cpu/isa/table.h"
+#include "kernels/cpu/isa/vec_avx512.h"
+
+namespace tessera::cpu {
+namespace {
+constexpr Kernels kKernels = VectorKernels<avx512::Vec>("avx512");
+}
+const Kernels* Avx512Kernels() { return &kKernels; }
+}  // namespace tessera::cpu
+#else
 namespace tessera::cpu {
 const Kernels* Avx512Kernels() { return nullptr; }
 }  // namespace tessera::cpu
+#endif
