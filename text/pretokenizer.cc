@@ -1,0 +1,297 @@
+#include "text/pretokenizer.h"
+
+#include <algorithm>
+
+#include "text/unicode_byte_level.h"
+#include "text/utf8.h"
+
+namespace tessera {
+namespace {
+
+// GPT-2's pattern (Radford et al. 2019), which the ByteLevel pre-tokenizer applies where use_regex
+// is set.
+constexpr std::string_view kByteLevelPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+std::shared_ptr<const CodePointBits> BitsOf(const CodePointSet& set) {
+  return std::make_shared<CodePointBits>(set);
+}
+
+}  // namespace
+
+Result<PreTokenizer::Behavior> PreTokenizer::ReadBehavior(const JsonNode& node,
+                                                          std::optional<Behavior> fallback) {
+  if (fallback && node.Find("behavior") == nullptr) return *fallback;
+  TESSERA_TRY(const std::string name, node.String("behavior"));
+  if (name == "Removed") return Behavior::kRemoved;
+  if (name == "Isolated") return Behavior::kIsolated;
+  if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
+  if (name == "MergedWithNext") return Behavior::kMergedWithNext;
+  if (name == "Contiguous") return Behavior::kContiguous;
+  return node.Wrong("behavior",
+                    "Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
+}
+
+Result<void> PreTokenizer::Add(const JsonNode& node, std::vector<Step>& steps, int depth) {
+  TESSERA_TRY(const std::string type, node.String("type"));
+  Step step;
+  if (type == "Sequence") {
+    if (depth > 4)
+      return Invalid("nested too deep", {.field = node.path(), .limit = "4", .value = "more"});
+    TESSERA_TRY(const auto parts, node.Array("pretokenizers"));
+    for (const JsonNode& part : parts) TESSERA_RETURN_IF_ERROR(Add(part, steps, depth + 1));
+    return {};
+  }
+  if (type == "ByteLevel") {
+    step.kind = Kind::kByteLevel;
+    TESSERA_TRY(step.prefix_space, node.Bool("add_prefix_space", true));
+    TESSERA_TRY(const bool use_regex, node.Bool("use_regex", true));
+    if (use_regex) {
+      TESSERA_TRY(step.regex, TokenRegex::Compile(kByteLevelPattern, node.path()));
+    }
+  } else if (type == "Split") {
+    TESSERA_TRY(const JsonNode pattern, node.Object("pattern"));
+    if (pattern.Find("Regex") != nullptr) {
+      TESSERA_TRY(const std::string source, pattern.String("Regex"));
+      TESSERA_TRY(step.regex, TokenRegex::Compile(source, pattern.PathOf("Regex")));
+    } else {
+      TESSERA_TRY(const std::string literal, pattern.String("String"));
+      TESSERA_TRY(step.regex, TokenRegex::CompileLiteral(literal, pattern.PathOf("String")));
+    }
+    TESSERA_TRY(step.behavior, ReadBehavior(node, std::nullopt));
+    TESSERA_TRY(step.invert, node.Bool("invert", false));
+  } else if (type == "Metaspace") {
+    step.kind = Kind::kMetaspace;
+    TESSERA_TRY(const char32_t replacement, node.Char("replacement"));
+    AppendUtf8(step.replacement, replacement);
+    step.set = BitsOf({{replacement, replacement}});
+    TESSERA_TRY(const auto scheme, node.OptionalString("prepend_scheme"));
+    TESSERA_TRY(const bool prefix, node.Bool("add_prefix_space", true));
+    if (scheme && *scheme != "first" && *scheme != "always" && *scheme != "never")
+      return node.Wrong("prepend_scheme", "first, always, never");
+    step.prepend = scheme ? (*scheme == "first"    ? Prepend::kFirst
+                             : *scheme == "always" ? Prepend::kAlways
+                                                   : Prepend::kNever)
+                          : (prefix ? Prepend::kAlways : Prepend::kNever);
+    TESSERA_TRY(step.split, node.Bool("split", true));
+  } else if (type == "Digits") {
+    step.kind = Kind::kCharSplit;
+    step.set = BitsOf(TableSet("#numeric"));
+    TESSERA_TRY(const bool individual, node.Bool("individual_digits", false));
+    step.behavior = individual ? Behavior::kIsolated : Behavior::kContiguous;
+  } else if (type == "Punctuation") {
+    step.kind = Kind::kCharSplit;
+    step.set = BitsOf(TableSet("#punctuation"));
+    TESSERA_TRY(step.behavior, ReadBehavior(node, Behavior::kIsolated));
+  } else if (type == "Whitespace") {
+    step.kind = Kind::kWhitespace;
+    step.set = BitsOf(TableSet("#word"));
+    step.space = BitsOf(TableSet("#whitespace"));
+    step.behavior = Behavior::kRemoved;
+  } else if (type == "WhitespaceSplit" || type == "BertPreTokenizer") {
+    step.kind = Kind::kCharSplit;
+    step.set = BitsOf(TableSet("#whitespace"));
+    step.behavior = Behavior::kRemoved;
+    if (type == "BertPreTokenizer") {
+      steps.push_back(step);
+      step.set = BitsOf(TableSet("#punctuation"));
+      step.behavior = Behavior::kIsolated;
+    }
+  } else if (type == "CharDelimiterSplit") {
+    step.kind = Kind::kCharSplit;
+    TESSERA_TRY(const char32_t delimiter, node.Char("delimiter"));
+    step.set = BitsOf({{delimiter, delimiter}});
+    step.behavior = Behavior::kRemoved;
+  } else if (type == "FixedLength") {
+    step.kind = Kind::kFixedLength;
+    TESSERA_TRY(const int64_t length, node.Int("length", 1, kMaxTokenId, 5));
+    step.length = static_cast<size_t>(length);
+  } else {
+    return node.Wrong(
+        "type",
+        "Sequence, ByteLevel, Split, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, "
+        "BertPreTokenizer, CharDelimiterSplit, FixedLength");
+  }
+  steps.push_back(std::move(step));
+  return {};
+}
+
+Result<PreTokenizer> PreTokenizer::FromJson(const JsonNode& root) {
+  PreTokenizer pre_tokenizer;
+  if (root.Find("pre_tokenizer") == nullptr) return pre_tokenizer;
+  TESSERA_TRY(const JsonNode node, root.Object("pre_tokenizer"));
+  TESSERA_RETURN_IF_ERROR(Add(node, pre_tokenizer.steps_, 0));
+  return pre_tokenizer;
+}
+
+void PreTokenizer::Apply(TextPieces& pieces) const {
+  for (const Step& step : steps_) Run(step, pieces);
+}
+
+// Matches and what lies between, in order, of one piece.
+void PreTokenizer::FindMatches(const Step& step, std::string_view text,
+                               std::vector<Match>& matches) {
+  matches.clear();
+  switch (step.kind) {
+    case Kind::kSplit:
+    case Kind::kByteLevel:
+      step.regex->ForEachPiece(text, [&](size_t begin, size_t end, bool is_match) {
+        matches.push_back({begin, end, is_match != step.invert});
+      });
+      return;
+    case Kind::kFixedLength: {
+      size_t begin = 0, count = 0;
+      for (size_t i = 0; i < text.size();) {
+        i += DecodeUtf8(text.substr(i)).length;
+        if (++count < step.length && i < text.size()) continue;
+        matches.push_back({begin, i, true});
+        begin = i;
+        count = 0;
+      }
+      return;
+    }
+    case Kind::kWhitespace: {  // \w+|[^\w\s]+, the rest removed
+      int last = -1;
+      for (size_t i = 0; i < text.size();) {
+        const DecodedChar c = DecodeUtf8(text.substr(i));
+        const int kind = step.set->Contains(c.code_point)     ? 0
+                         : step.space->Contains(c.code_point) ? 1
+                                                              : 2;
+        if (kind == last)
+          matches.back().end = i + c.length;
+        else
+          matches.push_back({i, i + c.length, kind == 1});
+        last = kind;
+        i += c.length;
+      }
+      return;
+    }
+    case Kind::kCharSplit:
+    case Kind::kMetaspace: {
+      size_t done = 0;
+      for (size_t i = 0; i < text.size();) {
+        const DecodedChar c = DecodeUtf8(text.substr(i));
+        if (step.set->Contains(c.code_point)) {
+          if (done < i) matches.push_back({done, i, false});
+          matches.push_back({i, i + c.length, true});
+          done = i + c.length;
+        }
+        i += c.length;
+      }
+      if (done < text.size()) matches.push_back({done, text.size(), false});
+      return;
+    }
+  }
+}
+
+// What becomes of the matches. Between two pieces that are both matches, or both not, nothing is
+// merged except by Contiguous.
+void PreTokenizer::Split(std::vector<Match>& matches, Behavior behavior, size_t offset,
+                         std::vector<TextPieces::Piece>& out) {
+  const auto emit = [&](size_t begin, size_t end) {
+    if (begin < end) out.push_back({offset + begin, offset + end});
+  };
+  switch (behavior) {
+    case Behavior::kRemoved:
+      for (const Match& match : matches)
+        if (!match.is_match) emit(match.begin, match.end);
+      return;
+    case Behavior::kIsolated:
+      for (const Match& match : matches) emit(match.begin, match.end);
+      return;
+    case Behavior::kContiguous:
+    case Behavior::kMergedWithPrevious: {
+      bool previous = false;
+      size_t begin = 0, end = 0;
+      for (const Match& match : matches) {
+        const bool merge = behavior == Behavior::kContiguous ? match.is_match == previous
+                                                             : match.is_match && !previous;
+        if (!merge) {
+          emit(begin, end);
+          begin = match.begin;
+        }
+        end = match.end;
+        previous = match.is_match;
+      }
+      emit(begin, end);
+      return;
+    }
+    case Behavior::kMergedWithNext: {
+      bool previous = false;
+      for (size_t i = matches.size(); i-- > 0;) {
+        const bool is_match = matches[i].is_match;
+        if (is_match && !previous && i + 1 < matches.size()) {
+          matches[i].end = matches[i + 1].end;
+          matches[i + 1].begin = matches[i + 1].end;  // empty: not put out
+        }
+        previous = is_match;
+      }
+      for (const Match& match : matches) emit(match.begin, match.end);
+      return;
+    }
+  }
+}
+
+void PreTokenizer::Run(const Step& step, TextPieces& pieces) {
+  std::vector<TextPieces::Piece> out;
+  std::vector<Match> matches;
+  if (step.kind == Kind::kMetaspace || step.kind == Kind::kByteLevel) {
+    // These rewrite the text too
+    std::string text;
+    text.reserve(pieces.text.size() + pieces.text.size() / 2);
+    const bool metaspace = step.kind == Kind::kMetaspace;
+    std::string rewritten;
+    bool at_start = pieces.at_start;
+    for (const TextPieces::Piece& piece : pieces.pieces) {
+      std::string_view source =
+          std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin);
+      if (metaspace) {
+        rewritten.clear();
+        for (const char byte : source) {
+          if (byte == ' ')
+            rewritten += step.replacement;
+          else
+            rewritten += byte;
+        }
+        const bool wanted =
+            step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start);
+        if (wanted && !rewritten.starts_with(step.replacement))
+          rewritten.insert(0, step.replacement);
+        source = rewritten;
+      } else if (step.prefix_space && !source.starts_with(' ')) {
+        rewritten.assign(" ").append(source);
+        source = rewritten;
+      }
+      at_start = false;
+      const bool split = metaspace ? step.split : step.regex != nullptr;
+      const size_t first = out.size();
+      if (split) {
+        FindMatches(step, source, matches);
+        Split(matches, metaspace ? Behavior::kMergedWithNext : Behavior::kIsolated, 0, out);
+      } else {
+        out.push_back({0, source.size()});
+      }
+      for (size_t i = first; i < out.size(); ++i) {
+        const std::string_view part = source.substr(out[i].begin, out[i].end - out[i].begin);
+        out[i].begin = text.size();
+        if (metaspace)
+          text += part;
+        else
+          AppendByteLevel(text, part);
+        out[i].end = text.size();
+      }
+    }
+    pieces.text = std::move(text);
+  } else {
+    const size_t first = pieces.pieces.empty() ? 0 : pieces.pieces[0].begin;
+    for (const TextPieces::Piece& piece : pieces.pieces) {
+      FindMatches(step, std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin),
+                  matches);
+      Split(matches, step.behavior, piece.begin, out);
+    }
+    pieces.at_start = pieces.at_start && !out.empty() && out[0].begin == first;
+  }
+  pieces.pieces = std::move(out);
+}
+
+}  // namespace tessera
