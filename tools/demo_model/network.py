@@ -208,6 +208,19 @@ class Network:
         out = weights.view(batch, k.shape[1], group * length, -1) @ v
         return out.view(batch, heads, length, head).transpose(1, 2).reshape(batch, length, -1), weights
 
+    @staticmethod
+    def only(kept: torch.Tensor, x: torch.Tensor, h: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor):
+        """The rows that `kept` names, per batch item, padded to the longest; and `kept` for the result."""
+        batch, length = x.shape[:2]
+        item, row = kept // length, kept % length
+        counts = torch.bincount(item, minlength=batch)
+        place = torch.arange(len(kept)) - (counts.cumsum(0) - counts)[item]  # kept is sorted by item
+        rows = torch.zeros(batch, int(counts.max()), dtype=torch.int64)
+        rows[item, place] = row
+        pick = lambda t: t.gather(1, rows.unsqueeze(-1).expand(-1, -1, t.shape[-1]))  # noqa: E731
+        mask = pick(mask[:, 0].expand(batch, -1, -1)).unsqueeze(1)
+        return pick(x), pick(h), positions.gather(1, rows), mask, item * rows.shape[1] + place
+
     def mlp(self, p: dict, name: str, h: torch.Tensor) -> torch.Tensor:
         gate = F.silu(h @ p[name + "mlp.gate_proj.weight"].t())
         return (gate * (h @ p[name + "mlp.up_proj.weight"].t())) @ p[name + "mlp.down_proj.weight"].t()
@@ -243,13 +256,15 @@ class Network:
                 h = self.mlp(p, n, rms_norm(x, p[n + "post_attention_layernorm.weight"], c.eps))
                 x = x + h * (p[n + "cross_attn_mlp_gate"].tanh() * sees)
                 continue
-            q = self.rotate(heads_of(h @ p[n + "self_attn.q_proj.weight"].t(), c.heads), positions)
             k = self.rotate(heads_of(h @ p[n + "self_attn.k_proj.weight"].t(), c.kv_heads), positions)
             v = heads_of(h @ p[n + "self_attn.v_proj.weight"].t(), c.kv_heads)
             if cache is not None:
                 if cache[i] is not None:
                     k, v = torch.cat((cache[i][0], k), 2), torch.cat((cache[i][1], v), 2)
                 cache[i] = (k, v)
+            if i == c.layers - 1:  # nobody reads the other rows of the last layer
+                x, h, positions, mask, kept = self.only(kept, x, h, positions, mask)
+            q = self.rotate(heads_of(h @ p[n + "self_attn.q_proj.weight"].t(), c.heads), positions)
             h, _ = self.attend(q, k, v, mask)
             x = x + h @ p[n + "self_attn.o_proj.weight"].t()
             x = x + self.mlp(p, n, rms_norm(x, p[n + "post_attention_layernorm.weight"], c.eps))

@@ -79,14 +79,14 @@ def work_items(store: Store, trained: list[str]) -> list[list[str]]:
     return items + big + [[n for n in rest if store.spans[n][1] <= 100_000]]
 
 
-def update(store: Store, names: list[str], step: int, rates: dict[str, float], weights: list[float], clip: float) -> None:
+def update(store: Store, names: list[str], step: int, rates: dict[str, float], weights: list[float]) -> None:
     """One step for `names`. rates: muon, adam and the factor for vision; weights: share of each gradient slot; step from 1."""
     def gradient(name: str) -> torch.Tensor:
         views = [store.view(store.slots[s], name) for s in range(len(weights))]
         total = views[0] * weights[0]
         for other, weight in zip(views[1:], weights[1:]):
             total.add_(other, alpha=weight)
-        return total.mul_(clip)
+        return total
 
     matrix = is_matrix(names[0], store.spans[names[0]][2])
     scale = rates["vision"] if names[0].startswith("vision_model") else 1.0

@@ -32,7 +32,7 @@ SLOTS = 6  # pieces of a step; processes take one after another, so that a distu
 PICTURES = {"a": {1: 8, 2: 5, 3: 4, 4: 3}, "b": {1: 5, 2: 4, 3: 3, 4: 3}}  # pictures of a slot by number of tiles
 RATES = {"a": {"muon": 0.015, "adam": 1.5e-3, "vision": 1.0, "decay": 0.02}, "b": {"muon": 0.012, "adam": 1.2e-3, "vision": 0.3, "decay": 0.02}}
 PADDED = {"a": 0.12, "b": 0.10}  # share of slots with all pictures padded to the most tiles
-PADDED_FROM = 0.75  # progress of phase b from which all are
+PADDED_FROM = 0.72  # progress of phase b from which all are
 PARTS = ["answer", "aux", "point", "patches"]
 
 
@@ -71,6 +71,7 @@ class Trainer:
         trained = [n for n in store.spans if args.phase == "b" or n.startswith(("vision", "multi", "aux"))]
         self.items = optimizer.work_items(store, trained)
         self.step, self.spent, self.seen = start["step"], start["spent"], start["pictures"]
+        self.started = self.step
         self.average = torch.zeros(len(packing.TYPE_IDS), 2)
         self.smooth = torch.zeros(len(PARTS))
         self.leaves = [store.leaves(s) for s in range(SLOTS)]
@@ -89,11 +90,6 @@ class Trainer:
         if right is not None:
             shared.answers[slot].zero_()
             shared.answers[slot].index_add_(0, batch.answer_types, torch.stack((right.float(), torch.ones(len(right))), 1))
-
-    def norm_factor(self, weights: list[float]) -> float:
-        """Gradients longer than 1 are shortened (each process computes the same)."""
-        total = torch.einsum("s,sp->p", torch.tensor(weights), self.store.slots)
-        return min(1.0, 1.0 / (total.norm().item() + 1e-6))
 
     def run(self) -> None:
         shared, args = self.shared, self.args
@@ -116,7 +112,7 @@ class Trainer:
             pace = factor(shared.progress.value, args.decay)
             rates = {**RATES[args.phase], "muon": RATES[args.phase]["muon"] * pace, "adam": RATES[args.phase]["adam"] * pace}
             while (item := shared.take(shared.item)) < len(self.items):
-                optimizer.update(self.store, self.items[item], self.step, rates, weights, 1.0)
+                optimizer.update(self.store, self.items[item], self.step, rates, weights)
             self.seen += int(shared.pictures.sum())
             if self.rank == 0:
                 self.average = self.average * 0.99 + shared.answers.sum(0)
@@ -148,10 +144,6 @@ class Trainer:
         if args.status:
             args.status.write_text(line + "\n")
 
-    @property
-    def started(self) -> int:
-        return getattr(self, "_started", 0)
-
     def save(self, path: pathlib.Path, finished: bool = False) -> None:
         state = {"values": self.store.values, "first": self.store.first, "second": self.store.second, "names": list(self.store.spans),
                  "phase": self.args.phase, "step": self.step, "spent": self.spent, "pictures": self.seen, "finished": finished}
@@ -163,8 +155,8 @@ class Trainer:
 
 def worker(rank: int, args: argparse.Namespace, store: optimizer.Store, shared: Shared, start: dict) -> None:
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     trainer = Trainer(rank, args, store, shared, start)
-    trainer._started = start["step"]
     try:
         trainer.run()
     except BaseException:
