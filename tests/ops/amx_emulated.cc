@@ -1,0 +1,80 @@
+#include "tests/ops/amx_emulated.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/isa/amx/tile_product.h"
+
+namespace tessera::ops_test {
+namespace {
+
+// Subnormal operands and results count as zero.
+float Flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f * x : x; }
+
+// Written after the operation section of TDPBF16PS in the Intel SDM: even and odd k have a sum each within the tile, the
+// two are added, then added to the accumulator. A product of two bf16 is exact in fp32, so multiply-and-add equals FMA.
+class SoftwareTiles {
+ public:
+  SoftwareTiles() { std::memset(tiles_, 0xff, sizeof tiles_); }  // NaN: what is not loaded shows
+  void Configure() { configured_ = true; }
+  void Release() { configured_ = false; }
+  template <int kTile>
+  void Load(const void* p, int64_t bytes) {
+    Check();
+    for (int row = 0; row < 16; ++row)
+      std::memcpy(tiles_[kTile][row], static_cast<const char*>(p) + row * bytes, 64);
+  }
+  template <int kTile>
+  void Store(void* p, int64_t bytes) {
+    Check();
+    for (int row = 0; row < 16; ++row) std::memcpy(static_cast<char*>(p) + row * bytes, tiles_[kTile][row], 64);
+  }
+  template <int kC, int kA, int kB>
+  void Product() {
+    Check();
+    for (int m = 0; m < 16; ++m)
+      for (int n = 0; n < 16; ++n) {
+        float sums[2] = {0.0f, 0.0f};
+        for (int k = 0; k < 16; ++k)
+          for (int half = 0; half < 2; ++half) {
+            const float a = Flush(BF16ToFloat(Half(kA, m, 2 * k + half)));
+            const float b = Flush(BF16ToFloat(Half(kB, k, 2 * n + half)));
+            sums[half] = Flush(sums[half] + Flush(a * b));
+          }
+        float c;
+        std::memcpy(&c, tiles_[kC][m] + n * 4, 4);
+        c = Flush(Flush(c) + Flush(sums[0] + sums[1]));
+        std::memcpy(tiles_[kC][m] + n * 4, &c, 4);
+      }
+  }
+
+ private:
+  void Check() const { TESSERA_CHECK(configured_, "tile used before LDTILECFG"); }
+  uint16_t Half(int tile, int row, int column) const {
+    uint16_t bits;
+    std::memcpy(&bits, tiles_[tile][row] + column * 2, 2);
+    return bits;
+  }
+
+  unsigned char tiles_[8][16][64];
+  bool configured_ = false;
+};
+
+}  // namespace
+
+const cpu::Kernels& AmxEmulatedKernels() {
+  static const cpu::Kernels kernels = [] {
+    const CpuFeatures features = DetectCpuFeatures();
+    cpu::Kernels table = features.avx512 ? *cpu::Avx512Kernels()
+                         : features.avx2 ? *cpu::Avx2Kernels()
+                                         : *cpu::ReferenceKernels();
+    table.tier = "amx-emulated";
+    table.amx_tile = cpu::AmxTileBody<SoftwareTiles>;
+    return table;
+  }();
+  return kernels;
+}
+
+}  // namespace tessera::ops_test
