@@ -74,11 +74,12 @@ std::span<const uint8_t> WithoutPrefix(std::span<const uint8_t> exif) {
 
 std::optional<int> ExifOrientation(std::span<const uint8_t> exif) {
   const std::span<const uint8_t> data = WithoutPrefix(exif);
-  if (data.size() < 8) return std::nullopt;
+  if (data.empty()) return std::nullopt;
+  if (data.size() < 8) return 1;
   const bool big_endian = data[0] == 'M' && data[1] == 'M';
-  if (!big_endian && !(data[0] == 'I' && data[1] == 'I')) return std::nullopt;
+  if (!big_endian && !(data[0] == 'I' && data[1] == 'I')) return 1;
   // Pillow takes 42 in either byte order.
-  if (!(data[2] == 42 && data[3] == 0) && !(data[2] == 0 && data[3] == 42)) return std::nullopt;
+  if (!(data[2] == 42 && data[3] == 0) && !(data[2] == 0 && data[3] == 42)) return 1;
   const TiffReader tiff(data, big_endian);
   uint64_t entry = tiff.Unsigned(4, 4);
   if (!tiff.Has(entry, 2)) return std::nullopt;

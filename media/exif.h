@@ -11,7 +11,8 @@ namespace tessera::media {
 
 // The value of tag 0x0112 in the first directory of a TIFF structure, which may follow one or two "Exif\0\0" prefixes,
 // as Pillow reads it: the first entry of that tag with a known type and data in range counts, whatever its number type.
-// nullopt: no such tag. Values other than 1..8 come back as 1, for they orient nothing.
+// Values other than 1..8 come back as 1, for they orient nothing; so does a structure that is no TIFF at all.
+// nullopt: no such tag, and XMP may have one.
 std::optional<int> ExifOrientation(std::span<const uint8_t> exif);
 
 // The first `tiff:Orientation="N"` or `tiff:Orientation>N` of an XMP packet; nullopt if there is none.

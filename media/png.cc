@@ -16,9 +16,9 @@ namespace {
 constexpr int64_t kFixedBytes = int64_t{1} << 20;
 constexpr int64_t kBytesPerColumn = 64;
 
-// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, one IDAT of all pixel data, IEND.
+// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, the file's IDAT chunks, IEND.
 struct Input {
-  std::vector<std::span<const uint8_t>> parts;
+  std::array<std::span<const uint8_t>, 5> parts;  // head, whole IDATs, head and data of a last one cut short, tail
   size_t part = 0;
   size_t offset = 0;
   char message[96] = "";
@@ -49,36 +49,34 @@ void OnRead(png_structp png, png_bytep out, size_t size) {
   }
 }
 
-void Append(std::vector<uint8_t>& out, const char* name, uint32_t length, std::span<const uint8_t> data) {
-  const auto be32 = [&](uint32_t value) {
-    for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(value >> shift));
-  };
-  be32(length);
-  out.insert(out.end(), name, name + 4);
-  if (data.empty()) return;  // pixels follow
-  out.insert(out.end(), data.begin(), data.end());
-  be32(0);  // checksums are checked already; libpng is told not to
+void AppendBe32(std::vector<uint8_t>& out, uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(value >> shift));
 }
 
-// The checksum of IDAT, which nobody reads, and IEND.
-constexpr std::array<uint8_t, 16> kTail = {0, 0, 0, 0, 0, 0, 0, 0, 'I', 'E', 'N', 'D', 0, 0, 0, 0};
+void AppendText(std::vector<uint8_t>& out, std::string_view text) {
+  for (const char c : text) out.push_back(static_cast<uint8_t>(c));
+}
 
-std::vector<uint8_t> MakeHead(const PngStructure& png, uint32_t pixel_bytes) {
-  std::vector<uint8_t> out = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-  std::array<uint8_t, 13> header{};
-  for (int i = 0; i < 4; ++i) {
-    header[i] = static_cast<uint8_t>(png.width >> (24 - 8 * i));
-    header[4 + i] = static_cast<uint8_t>(png.height >> (24 - 8 * i));
-  }
-  header[8] = static_cast<uint8_t>(png.bit_depth);
-  header[9] = static_cast<uint8_t>(png.colour_type);
-  header[12] = png.interlaced ? 1 : 0;
-  Append(out, "IHDR", header.size(), header);
-  if (png.colour_type == 3) {
-    const std::vector<uint8_t> placeholder(size_t{3} << png.bit_depth);
-    Append(out, "PLTE", static_cast<uint32_t>(placeholder.size()), placeholder);
-  }
-  Append(out, "IDAT", pixel_bytes, {});
+// Without its checksum: those of the file are checked already, and libpng is told not to look.
+void AppendChunk(std::vector<uint8_t>& out, std::string_view name, std::span<const uint8_t> data) {
+  AppendBe32(out, static_cast<uint32_t>(data.size()));
+  AppendText(out, name);
+  for (const uint8_t byte : data) out.push_back(byte);
+  AppendBe32(out, 0);
+}
+
+std::vector<uint8_t> MakeHead(const PngStructure& png) {
+  std::vector<uint8_t> out, header;
+  AppendText(out, "\x89PNG\r\n\x1a\n");
+  AppendBe32(header, png.width);
+  AppendBe32(header, png.height);
+  header.push_back(static_cast<uint8_t>(png.bit_depth));
+  header.push_back(static_cast<uint8_t>(png.colour_type));
+  header.push_back(0);  // compression: deflate
+  header.push_back(0);  // filters: the five
+  header.push_back(png.interlaced ? 1 : 0);
+  AppendChunk(out, "IHDR", header);
+  if (png.colour_type == 3) AppendChunk(out, "PLTE", std::vector<uint8_t>(size_t{3} << png.bit_depth));
   return out;
 }
 
@@ -133,6 +131,7 @@ bool PngCodec::Start() {
   png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
   png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // ours are checked already
   png_set_check_for_invalid_index(png_, 0);
+  png_set_compression_buffer_size(png_, 65536);  // as Pillow feeds zlib: what it sees of the stream's end depends on it
   png_read_info(png_, info_);
   if (structure_.bit_depth == 16) png_set_strip_16(png_);  // keeps the high byte
   switch (structure_.colour_type) {
@@ -160,13 +159,16 @@ bool PngCodec::ReadRows(uint8_t* pixels, size_t stride) {
 Result<void> PngCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   const size_t width = structure_.width, height = structure_.height;
   TESSERA_CHECK(rgb.size() == width * height * 3, "rgb of {} bytes", rgb.size());
-  size_t pixel_bytes = 0;
-  for (const auto& part : structure_.pixels) pixel_bytes += part.size();
-  if (pixel_bytes > PNG_UINT_31_MAX) return Damaged("PNG", "more than 2 GiB of pixel data");
-  const std::vector<uint8_t> head = MakeHead(structure_, static_cast<uint32_t>(pixel_bytes));
-  input_.parts.push_back(head);
-  input_.parts.insert(input_.parts.end(), structure_.pixels.begin(), structure_.pixels.end());
-  input_.parts.push_back(kTail);
+  const std::vector<uint8_t> head = MakeHead(structure_);
+  std::vector<uint8_t> last_head, tail;
+  const size_t last_size = structure_.last_pixels.size();
+  if (last_size > 0) {
+    AppendBe32(last_head, static_cast<uint32_t>(last_size));
+    AppendText(last_head, "IDAT");
+    AppendBe32(tail, 0);
+  }
+  AppendChunk(tail, "IEND", {});
+  input_.parts = {head, structure_.pixels, last_head, structure_.last_pixels, tail};
   const bool indexed = structure_.colour_type == 3;
   // Indices are read into the end of each row's place and spread from its front.
   const size_t stride = indexed ? width : 3 * width;
@@ -176,6 +178,8 @@ Result<void> PngCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
     return Fail(ErrorCode::kInvalidArgument, "image is damaged",
                 {.field = "image", .limit = "a readable file", .value = "PNG", .detail = input_.message});
   }
+  // Whole rows before a chunk that is cut short: Pillow misses that chunk's rest when it looks for the end.
+  if (last_size > 0 && input_.part < 3) return Truncated("PNG", "a chunk longer than the file");
   if (indexed) {
     const auto palette = PaletteOf(structure_.palette);
     // The write position 3 i never passes the read position 2 n + i before that index has been read.

@@ -286,19 +286,23 @@ Result<void> Walker::BeforePixels() {
 
 // The run of IDAT chunks. A last one that the file cuts short may still hold all rows; decoding finds out.
 Result<void> Walker::CollectPixels() {
+  const size_t first = at_;
   while (true) {
     const size_t before = at_;
     Chunk chunk;
     bool bad_name;
-    if (!NextChunk(chunk, bad_name)) return {};
-    if (bad_name || chunk.name != "IDAT") {
+    if (!NextChunk(chunk, bad_name) || chunk.name != "IDAT") {
       at_ = before;
+      png_.pixels = file_.subspan(first, before - first);
       return {};
     }
-    const size_t held = std::min<size_t>(chunk.length, file_.size() - chunk.start);
-    if (held > 0) png_.pixels.push_back(file_.subspan(chunk.start, held));
-    const size_t after = file_.size() - chunk.start - held;
-    at_ = chunk.start + held + std::min<size_t>(after, 4);
+    if (!Whole(chunk) || file_.size() - chunk.start - chunk.length < 4) {
+      at_ = file_.size();
+      png_.pixels = file_.subspan(first, before - first);
+      png_.last_pixels = file_.subspan(chunk.start, std::min<size_t>(chunk.length, file_.size() - chunk.start));
+      return {};
+    }
+    at_ = chunk.start + chunk.length + 4;
   }
 }
 

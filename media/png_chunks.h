@@ -19,8 +19,11 @@ struct PngStructure {
   int bit_depth = 0;
   int colour_type = 0;  // as in the file: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA
   bool interlaced = false;
-  std::span<const uint8_t> palette;              // PLTE's bytes, empty if none; points into the file
-  std::vector<std::span<const uint8_t>> pixels;  // the first run of IDAT chunks; points into the file
+  std::span<const uint8_t> palette;  // PLTE's bytes, empty if none; points into the file
+  // The first run of IDAT chunks, their heads and checksums included; points into the file. Where the file cuts the last
+  // chunk short, `pixels` ends before its head, and `last_pixels` are the bytes of its data that exist.
+  std::span<const uint8_t> pixels;
+  std::span<const uint8_t> last_pixels;
   bool animated = false;
   std::vector<uint8_t> exif;  // empty if none
   std::string xmp;            // empty if none

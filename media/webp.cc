@@ -53,6 +53,10 @@ Result<Header> WebpCodec::ReadHeader() {
   if (file_.size() < 16) return Truncated("WEBP", "no first chunk");
   const std::string_view first(reinterpret_cast<const char*>(file_.data()) + 12, 4);
   if (first != "VP8 " && first != "VP8L" && first != "VP8X") return Damaged("WEBP", "unknown first chunk");
+  // Later releases of libwebp insist on the size of the extended header; ours might read on in the wrong place.
+  if (first == "VP8X" && (file_.size() < 20 || file_[16] != 10 || file_[17] != 0 || file_[18] != 0 || file_[19] != 0)) {
+    return Damaged("WEBP", "extended header of a wrong size");
+  }
   const WebPData data{file_.data(), file_.size()};
   demuxer_.reset(WebPDemux(&data));
   if (demuxer_ == nullptr) {
