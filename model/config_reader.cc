@@ -137,7 +137,9 @@ Result<std::vector<int32_t>> ObjectReader::Ids(std::string_view key) const {
     return std::vector<int32_t>{static_cast<int32_t>(id)};
   }
   TESSERA_TRY(const auto list, IntList(key, 0, kLargest, kMaxEndIds));
-  return std::vector<int32_t>(list->begin(), list->end());
+  std::vector<int32_t> ids;
+  if (list) ids.assign(list->begin(), list->end());
+  return ids;
 }
 
 Result<Activation> ObjectReader::Act(std::string_view key, std::string_view absent) const {

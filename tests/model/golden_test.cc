@@ -1,0 +1,171 @@
+// Models against what transformers computes: vision states, projected states, logits of every prompt position and greedy
+// continuations, within the bounds of docs/fidelity.md. Pictures come as pixel values, prompts as ids: what stands before
+// the model has tests of its own.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "tests/model/model_driver.h"
+#include "tools/verify/compare.h"
+
+namespace tessera::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct GoldenPlace {
+  fs::path model;
+  fs::path golden;
+};
+
+// The committed models, and one more directory where TESSERA_MODEL_DIR names it.
+std::vector<GoldenPlace> Places() {
+  std::vector<fs::path> models;
+  const fs::path data = fs::path(TESSERA_SOURCE_DIR) / "tests/model/data";
+  for (const auto& entry : fs::directory_iterator(data)) models.push_back(entry.path());
+  if (const char* more = std::getenv("TESSERA_MODEL_DIR")) models.emplace_back(more);
+  std::sort(models.begin(), models.end());
+  std::vector<GoldenPlace> places;
+  for (const fs::path& model : models) {
+    for (const fs::path& golden : {model, model / "zero"}) {
+      if (fs::exists(golden / "golden.safetensors")) places.push_back({model, golden});
+    }
+  }
+  return places;
+}
+
+std::string PlaceName(const testing::TestParamInfo<GoldenPlace>& info) {
+  std::string name = info.param.model.filename().string();
+  if (info.param.golden != info.param.model) name += "_zero";
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  return name;
+}
+
+// Only the kept tiles of every image of a golden [images, tiles, P, width].
+std::vector<float> KeptTiles(const Golden& golden, const std::string& name, const std::vector<int>& kept) {
+  const std::vector<int64_t> shape = golden.Shape(name);
+  const std::vector<float> all = golden.Floats(name);
+  const auto tile = static_cast<size_t>(shape[2] * shape[3]);
+  std::vector<float> part;
+  for (size_t image = 0; image < kept.size(); ++image) {
+    const auto from = all.begin() + static_cast<std::ptrdiff_t>(image * static_cast<size_t>(shape[1]) * tile);
+    part.insert(part.end(), from, from + static_cast<std::ptrdiff_t>(static_cast<size_t>(kept[image]) * tile));
+  }
+  return part;
+}
+
+class GoldenTest : public testing::TestWithParam<GoldenPlace> {
+ protected:
+  std::unique_ptr<ModelDriver> Load(const Golden& golden, BackendOptions backend, DType kv_dtype = DType::kF32) {
+    backend.device = "cpu";
+    DriverOptions options{.backend = std::move(backend)};
+    options.load.unseen_rows = golden.unseen_zero() ? UnseenRows::kZero : UnseenRows::kAttend;
+    options.load.kv_dtype = kv_dtype;
+    auto driver = ModelDriver::Load(GetParam().model, options);
+    EXPECT_TRUE(driver) << driver.error().Describe();
+    return driver ? *std::move(driver) : nullptr;
+  }
+};
+
+// Largest and mean errors of the reference's own bf16 run over all cases, for one kind of tensor.
+Yardstick MakeYardstick(const Golden& golden, const std::string& name) {
+  Yardstick yardstick;
+  for (const GoldenCase& c : golden.cases()) {
+    const std::string full = c.id + "." + name;
+    if (golden.Has(full) && golden.Has(full + "_bf16")) {
+      yardstick.Add(Measure(golden.Floats(full + "_bf16"), golden.Floats(full)));
+    }
+  }
+  return yardstick;
+}
+
+TEST_P(GoldenTest, WithinTheFloatBound) {
+  const auto golden = Golden::Open(GetParam().golden);
+  ASSERT_TRUE(golden) << golden.error().Describe();
+  const auto driver = Load(**golden, {});
+  ASSERT_NE(driver, nullptr);
+  double worst = 0;
+  int compared = 0;
+  for (const GoldenCase& c : (*golden)->cases()) {
+    if (c.images > 0 && c.pixels.empty()) continue;
+    SCOPED_TRACE(c.id);
+    const PromptResult got = driver->Run(c, (*golden)->max_new_tokens(), 64, 0);
+    const auto check = [&](const std::string& name, const std::vector<float>& values, const std::vector<float>& want) {
+      ASSERT_EQ(values.size(), want.size()) << name;
+      const Deviation d = Measure(values, want);
+      EXPECT_TRUE(WithinFloat(d)) << name << ": " << Describe(d);
+      worst = std::max(worst, d.max_relative);
+      ++compared;
+    };
+    for (const auto& [name, values] : {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+      const std::string full = c.id + "." + name;
+      if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+    }
+    check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
+    const GreedyVerdict verdict = CompareGreedy(got.greedy_ids, (*golden)->Ints(c.id + ".greedy_ids"),
+                                                (*golden)->Floats(c.id + ".greedy_margin"), kFloatMargin);
+    EXPECT_TRUE(verdict.pass) << "greedy ids differ at " << verdict.first_difference << ", margin " << verdict.margin;
+    if (verdict.first_difference < 0) {
+      check("greedy_last_logits", got.greedy_last_logits, (*golden)->Floats(c.id + ".greedy_last_logits"));
+    }
+  }
+  EXPECT_GT(compared, 0);
+  std::printf("  %d tensors, largest error %.2g std (bound %.2g)\n", compared, worst, kFloatBound);
+}
+
+TEST_P(GoldenTest, Bf16ComputingWithinTheYardstick) {
+  const auto golden = Golden::Open(GetParam().golden);
+  ASSERT_TRUE(golden) << golden.error().Describe();
+  const auto driver = Load(**golden, {.operand_dtype = DType::kBF16}, DType::kBF16);
+  ASSERT_NE(driver, nullptr);
+  double worst = 0;
+  for (const GoldenCase& c : (*golden)->cases()) {
+    if (c.images > 0 && c.pixels.empty()) continue;
+    SCOPED_TRACE(c.id);
+    const PromptResult got = driver->Run(c, 1, 64, 0);
+    const auto check = [&](const std::string& name, const std::vector<float>& values, const std::vector<float>& want) {
+      const Yardstick yardstick = MakeYardstick(**golden, name);
+      const Deviation d = Measure(values, want);
+      EXPECT_TRUE(WithinBf16(d, yardstick)) << name << ": " << Describe(d) << ", yardstick max "
+                                            << yardstick.max_relative << ", mean " << yardstick.mean_relative;
+      worst = std::max(worst, d.max_relative / yardstick.max_relative);
+    };
+    for (const auto& [name, values] : {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+      const std::string full = c.id + "." + name;
+      if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+    }
+    check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
+  }
+  std::printf("  largest error %.2g of the yardstick (bound %.2g)\n", worst, kBf16MaxFactor);
+}
+
+// Prefill in chunks of any size and encoding in slices of any size give the same bits.
+TEST_P(GoldenTest, ChunksAndSlicesGiveEqualBits) {
+  const auto golden = Golden::Open(GetParam().golden);
+  ASSERT_TRUE(golden) << golden.error().Describe();
+  const auto driver = Load(**golden, {});
+  ASSERT_NE(driver, nullptr);
+  int compared = 0;
+  for (const GoldenCase& c : (*golden)->cases()) {
+    if ((c.images > 0 && c.pixels.empty()) || compared == 3) continue;
+    SCOPED_TRACE(c.id);
+    ++compared;
+    const PromptResult whole = driver->Run(c, 3, 64, 0);
+    for (const auto& [chunk, slice] : {std::pair(1, 1), {7, 2}, {16, 3}}) {
+      const PromptResult cut = driver->Run(c, 3, chunk, slice);
+      EXPECT_EQ(cut.logits, whole.logits) << "chunks of " << chunk << ", slices of " << slice;
+      EXPECT_EQ(cut.vision_hidden, whole.vision_hidden) << slice;
+      EXPECT_EQ(cut.projected, whole.projected) << slice;
+      EXPECT_EQ(cut.greedy_ids, whole.greedy_ids);
+      EXPECT_EQ(cut.greedy_last_logits, whole.greedy_last_logits);
+    }
+  }
+  EXPECT_GT(compared, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, testing::ValuesIn(Places()), PlaceName);
+
+}  // namespace
+}  // namespace tessera::test
