@@ -80,7 +80,7 @@ def broken():
         "no_frame.jpg": (jpeg_join([s for s in jpeg_segments(baseline) if s[0] != 0xC0]), "any"),
         "no_tables.jpg": (jpeg_join([s for s in jpeg_segments(baseline) if s[0] != 0xDB]), "any"),
         "early_end.jpg": (baseline[:-200] + b"\xff\xd9", "incomplete"),
-        "early_end_slow.jpg": (slow[:-200] + b"\xff\xd9", "incomplete"),
+        "early_end_slow.jpg": (slow[:-200] + b"\xff\xd9", "any"),
         "scans_first.jpg": (jpeg_join(jpeg_segments(slow)[:scans[1]]), "incomplete"),
         "scans_half.jpg": (jpeg_join(jpeg_segments(slow)[:scans[5]]), "incomplete"),
         "scans_all_but_one.jpg": (jpeg_join(jpeg_segments(slow)[:scans[-1]]), "incomplete"),
@@ -144,7 +144,6 @@ def mutated(count, seed=1):
     for ending in (".jpg", ".png", ".webp"):
         names = sorted(n for n in small if n.endswith(ending))
         for i in range(count):
-            data = b""
             name = rng.choice(names)
             data = mutate(small[name], rng)
             out[f"mutated_{i:03}{ending}"] = data

@@ -34,6 +34,9 @@ warnings.simplefilter("ignore")
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 OPENAI = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 
+# Mutated files that Pillow takes although coded data is missing: libjpeg warns and paints the rest grey.
+INCOMPLETE = {"mutated_014.jpg"}
+
 # (width, height) of the pictures that the processors see.
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 5000), (5000, 1), (2, 999), (3, 1000), (1009, 2), (7, 7), (13, 17), (20, 20), (40, 20), (20, 40),
          (41, 20), (20, 41), (60, 20), (80, 20), (20, 80), (81, 19), (33, 70), (97, 89), (89, 97), (101, 31), (31, 101), (64, 64), (128, 9),
@@ -120,6 +123,7 @@ def write_processors(out, pictures):
     expected["not_known"] = {"config": "clip.preprocessor_config.json", "hf_class": "SomeOtherImageProcessor", "images": {}}
     (out / "expected.json").write_text(json.dumps(expected, indent=0) + "\n")
     save_file(tensors, out / "expected_u8.safetensors")
+    (out / "expected_u8.safetensors").chmod(0o644)
 
 
 def write_resizes(out):
@@ -182,9 +186,9 @@ def main():
     for name, data in geometry.items():
         put(name, data)
     for name, (data, why) in broken().items():
-        put(name, data, why)
+        put(name, data, None if name.startswith("cut_") else why)  # a cut may take the end chunk alone
     for name, data in mutated(40).items():
-        put(name, data)
+        put(name, data, "incomplete" if name in INCOMPLETE else None)
     (out / "decoded.json").write_text(json.dumps({"images": decoded}).replace("}, ", "},\n") + "\n")
     (out / "refused.json").write_text(json.dumps({"images": refused}).replace("}, ", "},\n") + "\n")
     names = ["orient_6.jpg", "orient_5.png", "png_hidden_colours.png", "jpeg_cmyk_p0_17x13.jpg", "png_c0_d16_i1_13x11.png", "webp_animated.webp"]
