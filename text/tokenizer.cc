@@ -163,6 +163,7 @@ void Tokenizer::Impl::Encode(std::string_view text, std::string_view origins,
         segment.text = part(text, begin, end);
         segment.origins = part(origins, begin, end);
         segment.attributed = !origins.empty();
+        segment.at_start = begin == 0;
         normalizer.Apply(segment);
         added.Match(true, segment.text, segment.origins, parsing,
                     [&](size_t from, size_t to, const AddedToken* inner) {
@@ -172,7 +173,7 @@ void Tokenizer::Impl::Encode(std::string_view text, std::string_view origins,
                       }
                       pieces.text = part(segment.text, from, to);
                       pieces.pieces.assign(1, {0, pieces.text.size()});
-                      pieces.at_start = begin == 0 && from == 0;
+                      pieces.at_start = segment.at_start && from == 0;
                       pre_tokenizer.Apply(pieces);
                       for (const TextPieces::Piece& piece : pieces.pieces)
                         model.Encode(part(pieces.text, piece.begin, piece.end), scratch, out);
@@ -225,7 +226,7 @@ bool Tokenizer::adds_bos() const {
 }
 
 std::string Tokenizer::TokenBytes(int32_t id) const {
-  const std::string_view text = impl_->TokenText(id);
+  const std::string_view text = impl_->DecodedText(id);
   return text.empty() ? std::string() : impl_->decoder.Bytes(text);
 }
 

@@ -76,20 +76,24 @@ Result<AddedTokens> AddedTokens::FromJson(const JsonNode& root, const Bpe& model
     // vocabulary
     next_id = std::max(next_id, id + 1);
     token.id = static_cast<int32_t>(id);
+    token.decoded = token.normalized ? normalizer.Apply(token.content) : token.content;
     added.by_content_[token.content] = added.tokens_.size();
     added.by_id_[token.id] = added.tokens_.size();
     added.tokens_.push_back(std::move(token));
   }
-  // Of tokens with equal text the library ranks special ones first
+  // Of tokens with equal normal form special ones come first (in the library that depends on a
+  // hash)
   for (const bool special : {true, false}) {
     for (size_t i = 0; i < added.tokens_.size(); ++i) {
       const AddedToken& token = added.tokens_[i];
       if (token.special != special) continue;
-      if (token.normalized)
-        added.normalized_.Insert(normalizer.Apply(token.content), static_cast<int32_t>(i));
-      else
-        added.raw_.Insert(token.content, static_cast<int32_t>(i));
+      Trie& trie = token.normalized ? added.normalized_ : added.raw_;
+      trie.Insert(token.decoded, static_cast<int32_t>(i));
     }
+  }
+  for (AddedToken& token : added.tokens_) {
+    const AddedToken* same = added.ByContent(token.decoded);
+    token.skipped = same != nullptr && same->special;
   }
   return added;
 }

@@ -24,6 +24,11 @@ namespace tessera {
 
 struct AddedToken {
   std::string content;
+  // What the decoder is given: the content, but of a `normalized` token its normal form (as the
+  // library has it), and whether that is the text of a special token, which `skip_special` leaves
+  // out.
+  std::string decoded;
+  bool skipped = false;
   int32_t id = 0;
   bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
 };

@@ -32,10 +32,16 @@ struct Tokenizer::Impl {
   // `origins`: one byte per byte of the text, or empty: then `parsing` counts.
   void Encode(std::string_view text, std::string_view origins, SpecialParsing parsing,
               bool add_special_tokens, std::vector<int32_t>& out) const;
+  // What the decoder is given.
+  std::string_view DecodedText(int32_t id) const {
+    const AddedToken* token = added.ById(id);
+    return token != nullptr ? std::string_view(token->decoded) : model.TokenOf(id);
+  }
   void Push(DecoderState& state, int32_t id, bool skip_special, std::string& out) const {
-    if (skip_special && IsSpecial(id)) return;
-    const std::string_view token = TokenText(id);
-    if (!token.empty()) decoder.Push(state, token, out);
+    const AddedToken* token = added.ById(id);
+    if (skip_special && token != nullptr && token->skipped) return;
+    const std::string_view text = token != nullptr ? token->decoded : model.TokenOf(id);
+    if (!text.empty()) decoder.Push(state, text, out);
   }
 };
 

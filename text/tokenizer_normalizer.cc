@@ -15,7 +15,10 @@ constexpr char kUserByte = static_cast<char>(Origin::kUser);
 // Builds a new text from pieces of an old one.
 class Rewriter {
  public:
-  explicit Rewriter(AttributedText& text) : source_(text) { out_.attributed = text.attributed; }
+  explicit Rewriter(AttributedText& text) : source_(text) {
+    out_.attributed = text.attributed;
+    out_.at_start = text.at_start;
+  }
 
   std::string& text() { return out_.text; }
   // What was appended to text() since the last call came from the bytes [begin, end) of the source.
@@ -28,6 +31,8 @@ class Rewriter {
     out_.text.append(source_.text, begin, end - begin);
     if (out_.attributed) out_.origins.append(source_.origins, begin, end - begin);
   }
+  // The first character of the source is gone, or what stands for it comes from a later one.
+  void StartsLater() { out_.at_start = false; }
   void Done() { source_ = std::move(out_); }
 
  private:
@@ -147,7 +152,10 @@ void TextNormalizer::Run(const Step& step, AttributedText& text) {
       for (size_t i = 0; i < source.size();) {
         const DecodedChar c = DecodeUtf8(source.substr(i));
         if (step.kind == Kind::kStripAccents) {
-          if (!step.set->Contains(c.code_point)) out.Copy(i, i + c.length);
+          if (!step.set->Contains(c.code_point))
+            out.Copy(i, i + c.length);
+          else if (i == 0)
+            out.StartsLater();
         } else if (c.code_point == 0x130) {  // the one that becomes two
           out.text() += "i\xCC\x87";
           out.Attribute(i, i + c.length);
@@ -166,6 +174,8 @@ void TextNormalizer::Run(const Step& step, AttributedText& text) {
       for (size_t found; (found = source.find(step.pattern, i)) != std::string_view::npos;
            i = found + step.pattern.size()) {
         out.Copy(i, found);
+        if (found == 0 && (step.content.empty() || DecodeUtf8(source).length < step.pattern.size()))
+          out.StartsLater();
         out.text() += step.content;
         out.Attribute(found, found + step.pattern.size());
       }
@@ -175,6 +185,8 @@ void TextNormalizer::Run(const Step& step, AttributedText& text) {
     case Kind::kReplaceRegex:
       step.regex->ForEachPiece(source, [&](size_t begin, size_t end, bool is_match) {
         if (!is_match) return out.Copy(begin, end);
+        if (begin == 0 && end > 0 && (step.content.empty() || DecodeUtf8(source).length < end))
+          out.StartsLater();
         out.text() += step.content;
         out.Attribute(begin, std::max(end, begin + 1));
       });
@@ -198,6 +210,7 @@ void TextNormalizer::Run(const Step& step, AttributedText& text) {
         if (!step.set->Contains(DecodeUtf8(source.substr(last)).code_point)) break;
         end = last;
       }
+      if (begin > 0) out.StartsLater();
       out.Copy(begin, end);
       break;
     }
@@ -216,7 +229,8 @@ void TextNormalizer::Apply(AttributedText& text) const {
 }
 
 std::string TextNormalizer::Apply(std::string_view text) const {
-  AttributedText out{std::string(text), {}, false};
+  AttributedText out;
+  out.text = text;
   Apply(out);
   return std::move(out.text);
 }

@@ -26,6 +26,9 @@ struct AttributedText {
   std::string text;
   std::string origins;
   bool attributed = false;
+  // The first character comes from the first one of the text that was to be encoded (Metaspace
+  // asks).
+  bool at_start = false;
 };
 
 class TextNormalizer {

@@ -163,7 +163,8 @@ def normalisation_exceptions():
     canonical, compat = set(), set()
     representatives = {}
     for c in POINTS:
-        if (k := proc.combining_class(c)) and c < 0x3000:
+        # One mark of each class that the library knows too
+        if (k := proc.combining_class(c)) == 1 or (k > 1 and nfd.normalize_str("a" + chr(c) + "\u0334") == "a\u0334" + chr(c)):
             representatives.setdefault(k, c)
     for c in POINTS:
         char = chr(c)
