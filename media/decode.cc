@@ -1,6 +1,9 @@
 #include "media/decode.h"
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include <fmt/format.h>
@@ -172,8 +175,9 @@ Result<ImageInfo> ProbeImage(std::span<const uint8_t> file, const DecodeLimits& 
                    .decode_bytes = DecodeBytes(header)};
 }
 
-Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits, DecodeBudget& budget,
-                                 const DecodeWait& wait) {
+namespace {
+
+Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& limits, DecodeBudget& budget, const DecodeWait& wait) {
   TESSERA_TRY(Opened opened, Open(file, limits));
   const Header header = opened.header;
   DecodedImage image;
@@ -190,6 +194,17 @@ Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimi
   image.orientation = header.orientation;
   image.animated = header.animated;
   return image;
+}
+
+}  // namespace
+
+Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits, DecodeBudget& budget,
+                                 const DecodeWait& wait) {
+  try {
+    return Decode(file, limits, budget, wait);
+  } catch (const std::bad_alloc&) {  // a budget larger than the machine; nothing of it has passed through C code
+    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
+  }
 }
 
 std::vector<std::string> CodecVersions() {

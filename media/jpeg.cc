@@ -21,7 +21,7 @@ constexpr int64_t kFixedBytes = int64_t{1} << 20;
 constexpr int64_t kBytesPerColumn = 512;
 
 // Why libjpeg was left by longjmp, where it was not libjpeg's own error.
-enum class Stop { kNone, kScans, kCancelled };
+enum class Stop { kNone, kScans, kCancelled, kDataMissing };
 
 // All that libjpeg's callbacks see. The base structs come first, so that libjpeg's pointers lead back here.
 struct Callbacks {
@@ -33,26 +33,23 @@ struct Callbacks {
   int max_scans = 0;
   Stop reason = Stop::kNone;
   unsigned components_seen = 0;  // bit i: component i stood in some scan
-  bool data_missing = false;     // a hole that libjpeg fills with grey
 };
 
 Callbacks& Of(j_common_ptr common) { return *static_cast<Callbacks*>(common->client_data); }
 
 [[noreturn]] void OnError(j_common_ptr common) { std::longjmp(Of(common).jump, 1); }
 
-void OnMessage(j_common_ptr, int level) {
-  (void)level;
+[[noreturn]] void Leave(j_common_ptr common, Stop reason) {
+  Of(common).reason = reason;
+  std::longjmp(Of(common).jump, 1);
 }
 
-// Warnings. Only those that mean missing picture data count; level -1 is a warning, others are traces.
-void OnWarning(j_common_ptr common, int level) {
-  OnMessage(common, level);
-  if (level < 0) {
-    ++common->err->num_warnings;
-    if (common->err->msg_code == JWRN_HIT_MARKER || common->err->msg_code == JWRN_JPEG_EOF) {
-      Of(common).data_missing = true;
-    }
-  }
+// Warnings and traces. Where coded data is missing libjpeg would go on and fill the hole with grey, however large the
+// picture; leaving at once keeps the work in proportion to the file.
+void OnMessage(j_common_ptr common, int level) {
+  if (level >= 0) return;  // a trace
+  ++common->err->num_warnings;
+  if (common->err->msg_code == JWRN_HIT_MARKER || common->err->msg_code == JWRN_JPEG_EOF) Leave(common, Stop::kDataMissing);
 }
 
 void Nothing(j_decompress_ptr) {}
@@ -74,7 +71,7 @@ boolean Resync(j_decompress_ptr cinfo, int desired) {
   const bool restart = marker >= 0xd0 && marker <= 0xd7;
   const int ahead = (marker - 0xd0 - desired) & 7;
   if (!restart || ahead == 1 || ahead == 2 || ahead == 6 || ahead == 7) {
-    Of(reinterpret_cast<j_common_ptr>(cinfo)).data_missing = true;
+    Leave(reinterpret_cast<j_common_ptr>(cinfo), Stop::kDataMissing);
   }
   return jpeg_resync_to_restart(cinfo, desired);
 }
@@ -83,9 +80,8 @@ boolean Resync(j_decompress_ptr cinfo, int desired) {
 void OnProgress(j_common_ptr common) {
   Callbacks& callbacks = Of(common);
   const auto* cinfo = reinterpret_cast<j_decompress_ptr>(common);
-  if (cinfo->input_scan_number > callbacks.max_scans) callbacks.reason = Stop::kScans;
-  if (callbacks.stop != nullptr && callbacks.stop->stop_requested()) callbacks.reason = Stop::kCancelled;
-  if (callbacks.reason != Stop::kNone) std::longjmp(callbacks.jump, 1);
+  if (cinfo->input_scan_number > callbacks.max_scans) Leave(common, Stop::kScans);
+  if (callbacks.stop != nullptr && callbacks.stop->stop_requested()) Leave(common, Stop::kCancelled);
   for (int i = 0; i < cinfo->comps_in_scan; ++i) {
     callbacks.components_seen |= 1u << cinfo->cur_comp_info[i]->component_index;
   }
@@ -140,7 +136,7 @@ Result<Header> JpegCodec::ReadHeader() {
 Step JpegCodec::Create() {
   cinfo_.err = jpeg_std_error(&callbacks_.error);
   callbacks_.error.error_exit = OnError;
-  callbacks_.error.emit_message = OnWarning;
+  callbacks_.error.emit_message = OnMessage;
   callbacks_.error.output_message = NoOutput;
   cinfo_.client_data = &callbacks_;
   if (setjmp(callbacks_.jump) != 0) return Step::kFailed;
@@ -224,11 +220,15 @@ Result<void> JpegCodec::Explain(Step step) const {
                   {.field = "image", .limit = fmt::format("{} scans", limits_.max_progressive_scans),
                    .value = fmt::format("{} scans or more", cinfo_.input_scan_number)});
     case Stop::kCancelled: return Fail(ErrorCode::kCancelled, "cancelled while decoding an image");
+    case Stop::kDataMissing: return Incomplete("JPEG", "coded data ends before the picture");
     case Stop::kNone: break;
   }
   if (callbacks_.error.msg_code == JERR_SOF_UNSUPPORTED || callbacks_.error.msg_code == JERR_ARITH_NOTIMPL) {
     return Fail(ErrorCode::kInvalidArgument, "image has an unsupported JPEG process",
                 {.field = "image", .limit = "baseline, extended or progressive", .value = "JPEG"});
+  }
+  if (callbacks_.error.msg_code == JERR_OUT_OF_MEMORY) {
+    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
   }
   char message[JMSG_LENGTH_MAX] = "";
   auto* common = reinterpret_cast<j_common_ptr>(const_cast<jpeg_decompress_struct*>(&cinfo_));
@@ -265,9 +265,7 @@ Result<void> JpegCodec::Decode(std::span<uint8_t> rgb, const std::stop_token& st
   std::vector<uint8_t> row(header_.components == 3 ? 0 : size_t{4} * static_cast<size_t>(header_.width));
   TESSERA_RETURN_IF_ERROR(Explain(ReadRows(rgb.data(), row.data())));
   if (several_scans && !AllCoefficientsSeen()) return Incomplete("JPEG", "scans are missing");
-  TESSERA_RETURN_IF_ERROR(Explain(Finish()));
-  if (callbacks_.data_missing) return Incomplete("JPEG", "coded data ends before the picture");
-  return {};
+  return Explain(Finish());
 }
 
 }  // namespace

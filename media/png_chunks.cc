@@ -1,6 +1,7 @@
 #include "media/png_chunks.h"
 
-#include <cstring>
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -120,13 +121,12 @@ Result<std::optional<std::vector<uint8_t>>> Walker::Inflate(Bytes data) {
   stream.avail_in = static_cast<uInt>(data.size());
   int status = Z_OK;
   while (status == Z_OK && out.size() < kMostInflated) {
-    const size_t held = out.size();
-    const size_t step = std::min(std::max<size_t>(held, 4096), kMostInflated - held);
-    out.resize(held + step);
-    stream.next_out = out.data() + held;
+    std::array<uint8_t, 16384> piece;
+    const size_t step = std::min(piece.size(), kMostInflated - out.size());
+    stream.next_out = piece.data();
     stream.avail_out = static_cast<uInt>(step);
     status = inflate(&stream, Z_SYNC_FLUSH);
-    out.resize(out.size() - stream.avail_out);
+    out.insert(out.end(), piece.data(), stream.next_out);
     if (status == Z_OK && stream.avail_out > 0) break;  // wants more input: Pillow takes what there is
   }
   const bool input_left = status != Z_STREAM_END && stream.avail_in > 0;

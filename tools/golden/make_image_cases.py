@@ -73,7 +73,8 @@ def decoded_entry(name, data):
     lossless = kind == "PNG" or (kind == "WEBP" and b"VP8L" in data)
     return {"format": kind, "pil_mode": mode, "wh": list(image.size), "crc32_rgb": zlib.crc32(pixels.tobytes()), "lossless": lossless,
             "mean_rgb": [round(float(m), 6) for m in pixels.reshape(-1, 3).mean(0)], "sample_xy": places,
-            "sample_rgb": [pixels[y, x].tolist() for x, y in places], "animated": animated}
+            "sample_rgb": [pixels[y, x].tolist() for x, y in places],
+            "animated": animated and kind != "MPO"}  # the other pictures of an MPO are no frames
 
 
 def uint8_tiles(processor, image):

@@ -202,16 +202,21 @@ def jpeg_resampled(data, factors, width, height):
     return jpeg_join(out)
 
 
-def jpeg_by_component(planes, keep=3):
-    """Baseline with one scan a component, from grey files that share their tables; `keep` scans of three are written."""
-    greys = [jpeg_segments(save(Image.fromarray(p), "JPEG", quality=80)) for p in planes]
-    out = [s for s in greys[0] if s[0] in (0xDB, 0xC4)]
-    frame = next(p for m, p, _ in greys[0] if m == 0xC0)
-    out.append((0xC0, frame[:5] + b"\3" + b"".join(bytes([i + 1, 0x11, 0]) for i in range(3)), b""))
-    for i in range(keep):
-        scan = next(c for m, _, c in greys[i] if m == 0xDA)
-        out.append((0xDA, bytes([1, i + 1, 0, 0, 63, 0]), scan))
-    return jpeg_join(out)
+def jpeg_by_component(pixels, factors=((1, 1),) * 3, keep=3):
+    """Baseline with one scan a component, from grey files that share their tables: any sampling factors, given as
+    (horizontal, vertical). `keep` scans of three are written."""
+    height, width = pixels.shape[:2]
+    most_h, most_v = (max(f[i] for f in factors) for i in (0, 1))
+    out, scans, frame = [], [], b""
+    for i, (h, v) in enumerate(factors):
+        size = -(-width * h // most_h), -(-height * v // most_v)
+        plane = Image.fromarray(pixels[..., i]).resize(size, Image.Resampling.BOX)
+        segments = jpeg_segments(save(plane, "JPEG", quality=80))
+        out = out or [s for s in segments if s[0] in (0xDB, 0xC4)]
+        frame += bytes([i + 1, h << 4 | v, 0])
+        scans.append((0xDA, bytes([1, i + 1, 0, 0, 63, 0]), next(c for m, _, c in segments if m == 0xDA)))
+    header = b"\x08" + struct.pack(">HHB", height, width, 3) + frame
+    return jpeg_join(out + [(0xC0, header, b"")] + scans[:keep])
 
 
 def insert_after_soi(data, *segments):
@@ -246,7 +251,6 @@ def jpeg_files():
         "jpeg_cmyk_no_adobe.jpg": jpeg_join([s for s in jpeg_segments(cmyk) if s[0] != 0xEE]),
         "jpeg_rgb_adobe.jpg": insert_after_soi(jpeg_join([s for s in jpeg_segments(full) if s[0] != 0xE0]), (0xEE, b"Adobe\0\x64\0\0\0\0\0")),
         "jpeg_rgb_ids.jpg": save(image, "JPEG", keep_rgb=True, subsampling=0),
-        "jpeg_by_component.jpg": jpeg_by_component([pattern(40, 24, i)[..., i] for i in range(3)]),
         "jpeg_grey_2x2.jpg": jpeg_resampled(save(image.convert("L"), "JPEG"), (0x22,), 64, 64),
         "jpeg_restart_blocks.jpg": save(image, "JPEG", restart_marker_blocks=1),
         "jpeg_restart_rows.jpg": save(image, "JPEG", restart_marker_rows=1, progressive=True),
@@ -267,6 +271,13 @@ def jpeg_files():
         "jpeg_long_thin.jpg": save(Image.fromarray(pattern(700, 1, 2)), "JPEG"),
         "jpeg_tall_thin.jpg": save(Image.fromarray(pattern(1, 700, 2)), "JPEG"),
     }
+    mixed = {"444": ((1, 1), (1, 1), (1, 1)), "420": ((2, 2), (1, 1), (1, 1)), "mixed": ((2, 2), (1, 2), (2, 1)), "441": ((4, 4), (2, 1), (1, 1)),
+             "small_luma": ((1, 1), (2, 2), (1, 1)), "410": ((4, 2), (1, 1), (1, 1)), "421": ((4, 1), (2, 1), (1, 1)), "311": ((3, 1), (1, 1), (1, 1)),
+             "tall": ((1, 4), (1, 1), (1, 2)), "doubled": ((2, 2), (2, 2), (2, 2)), "fraction": ((3, 1), (2, 1), (1, 1))}
+    for name, factors in mixed.items():
+        for width, height in ((40, 24), (37, 29)):
+            out[f"jpeg_scans_{name}_{width}.jpg"] = jpeg_by_component(pattern(width, height, 3), factors)
+    out["jpeg_mpo.jpg"] = save(image, "MPO", save_all=True, append_images=[Image.fromarray(pattern(64, 64, 5))])
     return out
 
 
