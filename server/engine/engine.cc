@@ -110,7 +110,7 @@ class Engine::Impl {
     std::lock_guard lock(wake_->mu);
     EngineStats stats = published_;
     stats.requests_refused = refused_;
-    stats.waiting += static_cast<int32_t>(submissions_.size());
+    stats.waiting = in_flight_ - stats.running;  // on their way to the engine's thread, too
     return stats;
   }
   const ModelInfo& info() const { return core_.runner().info(); }

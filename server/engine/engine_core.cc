@@ -135,8 +135,9 @@ void EngineCore::Add(uint64_t id, std::shared_ptr<const PreparedRequest> spec,
     SequenceState& sequence = state.sequences.emplace_back(keys);
     sequence.choice = choice;
     sequence.tokens = prepared.prompt;
-    ChoiceState& text =
-        request.choices.emplace_back(decoders_(prepared.skip_special_tokens), matcher);
+    request.choices.push_back(
+        {.decoder = decoders_(prepared.skip_special_tokens), .matcher = matcher});
+    ChoiceState& text = request.choices.back();
     if (!request.counts_tokens()) continue;
     for (int32_t token : prepared.prompt) text.Count(token, true);
   }
