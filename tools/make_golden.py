@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes goldens: what the reference (Hugging Face transformers, float32, CPU) computes for the cases of a checkpoint.
 
-  make_golden.py --model DIR [--cases FILE] [--out DIR2] [--unseen-rows attend|zero] [--big-tensors all|first|none]
+  make_golden.py --model DIR [--cases FILE] [--only ID,ID] [--out DIR2] [--unseen-rows attend|zero] [--big-tensors all|cover|none]
   make_golden.py --check DIR2 [--model DIR]
 
 The first form reads the cases (DIR/cases.json; only id, kind and messages, text or ids are needed), runs them, and writes
@@ -162,20 +162,21 @@ class Runner:
 # ---- Goldens -------------------------------------------------------------------------------------------------------
 
 def squeeze(inputs):
-    return {name: (value[0] if name != "input_ids" else value[0]) for name, value in inputs.items()}
+    return {name: value[0] for name, value in inputs.items()}
 
 
 def make(model_dir, spec, base, big):
     tensors, prompts = {}, Prompts(model_dir, spec)
     inputs = {}
-    for index, case in enumerate(spec["cases"]):
+    for case in spec["cases"]:
         inputs[case["id"]] = prompts.inputs(case, base)
         case["prompt_tokens"] = inputs[case["id"]]["input_ids"].shape[1]
-    keeps_big = {case["id"] for case in spec["cases"] if "pixel_values" in inputs[case["id"]]}
-    if big == "none":
-        keeps_big = set()
-    elif big == "first":
-        keeps_big = set(sorted(keeps_big)[:1])
+    keeps_big, kept = set(), set()
+    for case in spec["cases"]:
+        pictures = set(case.get("images") or [])
+        if big == "all" or (big == "cover" and not pictures <= kept):
+            keeps_big.add(case["id"])
+            kept |= pictures
     for suffix, dtype in (("", torch.float32), ("_bf16", torch.bfloat16)):
         runner = Runner(model_dir, spec, dtype)
         for case in spec["cases"]:
@@ -221,8 +222,9 @@ def main():
     parser.add_argument("--cases", help="default: cases.json of --model")
     parser.add_argument("--out", help="default: --model")
     parser.add_argument("--unseen-rows", choices=["attend", "zero"])
-    parser.add_argument("--big-tensors", choices=["all", "first", "none"], default="all",
-                        help="which cases keep pixel_values, vision_hidden and projected")
+    parser.add_argument("--only", help="ids of the cases to keep, with commas between")
+    parser.add_argument("--big-tensors", choices=["all", "cover", "none"], default="all",
+                        help="which cases keep pixel_values, vision_hidden and projected; cover: each picture once")
     parser.add_argument("--check", metavar="DIR2", help="compare with this golden instead of writing one")
     args = parser.parse_args()
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
@@ -237,6 +239,8 @@ def main():
         parser.error("--model is needed")
     if spec["family"] not in ("mllama", "llama"):
         sys.exit(f"make_golden: family {spec['family']} is not one of mllama, llama")
+    if args.only:
+        spec["cases"] = [case for case in spec["cases"] if case["id"] in args.only.split(",")]
     if args.unseen_rows:
         spec["unseen_rows"] = args.unseen_rows
     if args.check:
