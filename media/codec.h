@@ -24,7 +24,8 @@ struct Header {
 class Codec {
  public:
   virtual ~Codec() = default;
-  // Reads headers and metadata and checks all that needs no pixels. The caller checks the size limits.
+  // Reads headers and metadata and checks all that needs no pixels. The caller checks the size
+  // limits.
   virtual Result<Header> ReadHeader() = 0;
   // Once, after ReadHeader. `rgb` holds width * height * 3 bytes, all written on success.
   virtual Result<void> Decode(std::span<uint8_t> rgb, const std::stop_token& stop) = 0;
@@ -39,21 +40,28 @@ std::string JpegVersion();
 std::string PngVersion();
 std::string WebpVersion();
 
-// Errors of a file. `format` and `why` are compile-time texts; `why` is for logs at start and for tests.
+// Errors of a file. `format` and `why` are compile-time texts; `why` is for logs at start and for
+// tests.
 inline tl::unexpected<Error> Damaged(Literal format, Literal why) {
   return Fail(ErrorCode::kInvalidArgument, "image is damaged",
-              {.field = "image", .limit = "a readable file", .value = std::string(format.view()),
+              {.field = "image",
+               .limit = "a readable file",
+               .value = std::string(format.view()),
                .detail = std::string(why.view())});
 }
 inline tl::unexpected<Error> Truncated(Literal format, Literal why) {
   return Fail(ErrorCode::kInvalidArgument, "image is truncated",
-              {.field = "image", .limit = "a whole file", .value = std::string(format.view()),
+              {.field = "image",
+               .limit = "a whole file",
+               .value = std::string(format.view()),
                .detail = std::string(why.view())});
 }
 // The library could go on and paint what is missing; Tessera never shows half a picture.
 inline tl::unexpected<Error> Incomplete(Literal format, Literal why) {
   return Fail(ErrorCode::kInvalidArgument, "image data is incomplete",
-              {.field = "image", .limit = "all pixels of the picture", .value = std::string(format.view()),
+              {.field = "image",
+               .limit = "all pixels of the picture",
+               .value = std::string(format.view()),
                .detail = std::string(why.view())});
 }
 

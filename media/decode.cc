@@ -1,12 +1,12 @@
 #include "media/decode.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "media/codec.h"
 #include "media/exif.h"
@@ -20,7 +20,8 @@ using media::Header;
 constexpr char kTakes[] = "JPEG, PNG or WebP";
 
 bool HasBytes(std::span<const uint8_t> file, size_t offset, std::string_view bytes) {
-  return file.size() >= offset + bytes.size() && std::memcmp(file.data() + offset, bytes.data(), bytes.size()) == 0;
+  return file.size() >= offset + bytes.size() &&
+         std::memcmp(file.data() + offset, bytes.data(), bytes.size()) == 0;
 }
 
 using std::string_view_literals::operator""sv;
@@ -32,17 +33,19 @@ std::string_view OtherFormat(std::span<const uint8_t> file) {
     for (const std::string_view brand : {"avif", "avis"}) {
       if (HasBytes(file, 8, brand)) return "AVIF";
     }
-    for (const std::string_view brand : {"heic", "heix", "hevc", "hevx", "heim", "heis", "hevm", "hevs", "mif1", "msf1"}) {
+    for (const std::string_view brand :
+         {"heic", "heix", "hevc", "hevx", "heim", "heis", "hevm", "hevs", "mif1", "msf1"}) {
       if (HasBytes(file, 8, brand)) return "HEIC";
     }
     return "a video or another ISO media file";
   }
-  if (HasBytes(file, 0, "II*\0"sv) || HasBytes(file, 0, "MM\0*"sv) || HasBytes(file, 0, "II+\0"sv) ||
-      HasBytes(file, 0, "MM\0+"sv)) {
+  if (HasBytes(file, 0, "II*\0"sv) || HasBytes(file, 0, "MM\0*"sv) ||
+      HasBytes(file, 0, "II+\0"sv) || HasBytes(file, 0, "MM\0+"sv)) {
     return "TIFF";
   }
   if (HasBytes(file, 0, "BM")) return "BMP";
-  if (HasBytes(file, 0, "\0\0\0\x0cjP  "sv) || HasBytes(file, 0, "\xff\x4f\xff\x51")) return "JPEG 2000";
+  if (HasBytes(file, 0, "\0\0\0\x0cjP  "sv) || HasBytes(file, 0, "\xff\x4f\xff\x51"))
+    return "JPEG 2000";
   if (HasBytes(file, 0, "\xff\x0a") || HasBytes(file, 0, "\0\0\0\x0cJXL "sv)) return "JPEG XL";
   if (HasBytes(file, 0, "\0\0\1\0"sv)) return "ICO";
   if (HasBytes(file, 0, "8BPS")) return "PSD";
@@ -59,7 +62,8 @@ struct Opened {
 
 Result<Opened> Open(std::span<const uint8_t> file, const DecodeLimits& limits) {
   if (file.empty()) {
-    return Fail(ErrorCode::kInvalidArgument, "image is empty", {.field = "image", .limit = kTakes, .value = "0 bytes"});
+    return Fail(ErrorCode::kInvalidArgument, "image is empty",
+                {.field = "image", .limit = kTakes, .value = "0 bytes"});
   }
   Opened opened{};
   if (HasBytes(file, 0, "\xff\xd8\xff")) {
@@ -82,18 +86,22 @@ Result<Opened> Open(std::span<const uint8_t> file, const DecodeLimits& limits) {
   const int64_t width = opened.header.width, height = opened.header.height;
   if (width <= 0 || height <= 0) {
     return Fail(ErrorCode::kInvalidArgument, "image has no pixels",
-                {.field = "image", .limit = "1 pixel or more", .value = fmt::format("{}x{}", width, height)});
+                {.field = "image",
+                 .limit = "1 pixel or more",
+                 .value = fmt::format("{}x{}", width, height)});
   }
   // Both are below 2^32, so the product fits 64 bits unsigned.
   const uint64_t pixels = static_cast<uint64_t>(width) * static_cast<uint64_t>(height);
   if (pixels > static_cast<uint64_t>(limits.max_pixels)) {
     return Fail(ErrorCode::kInvalidArgument, "image has too many pixels",
-                {.field = "image", .limit = fmt::format("{} pixels", limits.max_pixels),
+                {.field = "image",
+                 .limit = fmt::format("{} pixels", limits.max_pixels),
                  .value = fmt::format("{} pixels", pixels)});
   }
   if (std::max(width, height) > limits.max_side) {
     return Fail(ErrorCode::kInvalidArgument, "image is too long or too wide",
-                {.field = "image", .limit = fmt::format("{} pixels a side", limits.max_side),
+                {.field = "image",
+                 .limit = fmt::format("{} pixels a side", limits.max_side),
                  .value = fmt::format("{} pixels", std::max(width, height))});
   }
   return opened;
@@ -111,8 +119,10 @@ struct Pixel {
   uint8_t r, g, b;
 };
 
-// EXIF orientations as ImageOps.exif_transpose has them; `in` is [height, width], the result the oriented picture.
-std::vector<uint8_t> Oriented(const std::vector<uint8_t>& in, int64_t width, int64_t height, int orientation) {
+// EXIF orientations as ImageOps.exif_transpose has them; `in` is [height, width], the result the
+// oriented picture.
+std::vector<uint8_t> Oriented(const std::vector<uint8_t>& in, int64_t width, int64_t height,
+                              int orientation) {
   std::vector<uint8_t> out(in.size());
   const auto* source = reinterpret_cast<const Pixel*>(in.data());
   auto* target = reinterpret_cast<Pixel*>(out.data());
@@ -121,15 +131,44 @@ std::vector<uint8_t> Oriented(const std::vector<uint8_t>& in, int64_t width, int
   // Where output pixel (x, y) comes from, as start + x * step_x + y * step_y.
   int64_t start = 0, step_x = 1, step_y = width;
   switch (orientation) {
-    case 2: start = width - 1; step_x = -1; step_y = width; break;
-    case 3: start = width * height - 1; step_x = -1; step_y = -width; break;
-    case 4: start = width * (height - 1); step_x = 1; step_y = -width; break;
-    case 5: start = 0; step_x = width; step_y = 1; break;
-    case 6: start = width * (height - 1); step_x = -width; step_y = 1; break;
-    case 7: start = width * height - 1; step_x = -width; step_y = -1; break;
-    case 8: start = width - 1; step_x = width; step_y = -1; break;
+    case 2:
+      start = width - 1;
+      step_x = -1;
+      step_y = width;
+      break;
+    case 3:
+      start = width * height - 1;
+      step_x = -1;
+      step_y = -width;
+      break;
+    case 4:
+      start = width * (height - 1);
+      step_x = 1;
+      step_y = -width;
+      break;
+    case 5:
+      start = 0;
+      step_x = width;
+      step_y = 1;
+      break;
+    case 6:
+      start = width * (height - 1);
+      step_x = -width;
+      step_y = 1;
+      break;
+    case 7:
+      start = width * height - 1;
+      step_x = -width;
+      step_y = -1;
+      break;
+    case 8:
+      start = width - 1;
+      step_x = width;
+      step_y = -1;
+      break;
   }
-  // Square blocks, so that a transposition does not touch a new cache line for every pixel it reads.
+  // Square blocks, so that a transposition does not touch a new cache line for every pixel it
+  // reads.
   constexpr int64_t kBlock = 32;
   for (int64_t y0 = 0; y0 < out_height; y0 += kBlock) {
     for (int64_t x0 = 0; x0 < out_width; x0 += kBlock) {
@@ -177,7 +216,8 @@ Result<ImageInfo> ProbeImage(std::span<const uint8_t> file, const DecodeLimits& 
 
 namespace {
 
-Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& limits, DecodeBudget& budget, const DecodeWait& wait) {
+Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& limits,
+                            DecodeBudget& budget, const DecodeWait& wait) {
   TESSERA_TRY(Opened opened, Open(file, limits));
   const Header header = opened.header;
   DecodedImage image;
@@ -185,7 +225,8 @@ Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& l
   image.rgb.resize(static_cast<size_t>(RgbBytes(header)));
   TESSERA_RETURN_IF_ERROR(opened.codec->Decode(image.rgb, wait.stop));
   opened.codec.reset();  // its buffers, before the oriented copy is made
-  if (header.orientation >= 2) image.rgb = Oriented(image.rgb, header.width, header.height, header.orientation);
+  if (header.orientation >= 2)
+    image.rgb = Oriented(image.rgb, header.width, header.height, header.orientation);
   image.memory.ShrinkTo(RgbBytes(header));
   const bool swapped = header.orientation >= 5;
   image.width = static_cast<int>(swapped ? header.height : header.width);
@@ -198,12 +239,14 @@ Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& l
 
 }  // namespace
 
-Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits, DecodeBudget& budget,
-                                 const DecodeWait& wait) {
+Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits,
+                                 DecodeBudget& budget, const DecodeWait& wait) {
   try {
     return Decode(file, limits, budget, wait);
-  } catch (const std::bad_alloc&) {  // a budget larger than the machine; nothing of it has passed through C code
-    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
+  } catch (const std::bad_alloc&) {  // a budget larger than the machine; nothing of it has passed
+                                     // through C code
+    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image",
+                {.field = "image"});
   }
 }
 

@@ -1,5 +1,6 @@
-// A budget of bytes that all picture decoding of the process shares, so that many large pictures at once cannot exhaust
-// memory: a decoder asks before it allocates, waits its turn, and gives back what it no longer holds.
+// A budget of bytes that all picture decoding of the process shares, so that many large pictures at
+// once cannot exhaust memory: a decoder asks before it allocates, waits its turn, and gives back
+// what it no longer holds.
 #pragma once
 
 #include <chrono>
@@ -15,9 +16,12 @@ namespace tessera {
 
 // How long a decoder may wait for its share.
 struct DecodeWait {
-  std::stop_token stop;  // cancels the wait (kCancelled) and, where the codec allows it, the decoding itself
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  // kDeadlineExceeded
-  std::chrono::milliseconds patience{10'000};  // then kResourceExhausted: the server is busy, try again
+  std::stop_token
+      stop;  // cancels the wait (kCancelled) and, where the codec allows it, the decoding itself
+  std::chrono::steady_clock::time_point deadline =
+      std::chrono::steady_clock::time_point::max();  // kDeadlineExceeded
+  std::chrono::milliseconds patience{
+      10'000};  // then kResourceExhausted: the server is busy, try again
 };
 
 // Thread-safe. First come, first served: a large picture is never starved by small ones behind it.
@@ -49,9 +53,9 @@ class DecodeBudget {
 
   explicit DecodeBudget(int64_t capacity = kDefaultBytes);
 
-  // Waits until `bytes` are free and all earlier callers are served. Outcomes: a lease; kInvalidArgument where `bytes`
-  // exceed the whole budget and no waiting helps; kResourceExhausted after `wait.patience`; kDeadlineExceeded;
-  // kCancelled.
+  // Waits until `bytes` are free and all earlier callers are served. Outcomes: a lease;
+  // kInvalidArgument where `bytes` exceed the whole budget and no waiting helps; kResourceExhausted
+  // after `wait.patience`; kDeadlineExceeded; kCancelled.
   Result<Lease> Acquire(int64_t bytes, const DecodeWait& wait = {});
 
   int64_t capacity() const { return capacity_; }
@@ -65,10 +69,10 @@ class DecodeBudget {
   const int64_t capacity_;
   mutable std::mutex mu_;
   std::condition_variable_any freed_;
-  int64_t in_use_ = 0;           // guarded by mu_
-  int64_t peak_ = 0;             // guarded by mu_
-  uint64_t next_ticket_ = 0;     // guarded by mu_
-  std::deque<uint64_t> queue_;   // guarded by mu_: tickets of those who wait, oldest first
+  int64_t in_use_ = 0;          // guarded by mu_
+  int64_t peak_ = 0;            // guarded by mu_
+  uint64_t next_ticket_ = 0;    // guarded by mu_
+  std::deque<uint64_t> queue_;  // guarded by mu_: tickets of those who wait, oldest first
 };
 
 }  // namespace tessera

@@ -18,14 +18,16 @@ struct DigestBuilder::Impl {
 };
 
 DigestBuilder::DigestBuilder() : impl_(std::make_unique<Impl>()) {
-  TESSERA_CHECK(impl_->context != nullptr && EVP_DigestInit_ex(impl_->context, EVP_sha256(), nullptr) == 1,
-                "SHA-256 is not available");
+  TESSERA_CHECK(
+      impl_->context != nullptr && EVP_DigestInit_ex(impl_->context, EVP_sha256(), nullptr) == 1,
+      "SHA-256 is not available");
 }
 DigestBuilder::~DigestBuilder() = default;
 
 DigestBuilder& DigestBuilder::Add(std::span<const uint8_t> field) {
   std::array<uint8_t, 8> length;
-  for (size_t i = 0; i < length.size(); ++i) length[i] = static_cast<uint8_t>(uint64_t{field.size()} >> (8 * i));
+  for (size_t i = 0; i < length.size(); ++i)
+    length[i] = static_cast<uint8_t>(uint64_t{field.size()} >> (8 * i));
   impl_->Update(length.data(), length.size());
   if (!field.empty()) impl_->Update(field.data(), field.size());
   return *this;
@@ -37,14 +39,16 @@ DigestBuilder& DigestBuilder::Add(std::string_view field) {
 
 DigestBuilder& DigestBuilder::Add(int64_t field) {
   std::array<uint8_t, 8> bytes;
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(static_cast<uint64_t>(field) >> (8 * i));
+  for (size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<uint8_t>(static_cast<uint64_t>(field) >> (8 * i));
   return Add(std::span<const uint8_t>(bytes));
 }
 
 Digest DigestBuilder::Finish() {
   Digest digest;
   unsigned size = 0;
-  TESSERA_CHECK(EVP_DigestFinal_ex(impl_->context, digest.bytes.data(), &size) == 1 && size == digest.bytes.size(),
+  TESSERA_CHECK(EVP_DigestFinal_ex(impl_->context, digest.bytes.data(), &size) == 1 &&
+                    size == digest.bytes.size(),
                 "SHA-256 failed");
   return digest;
 }

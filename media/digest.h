@@ -1,4 +1,5 @@
-// SHA-256 digests that name a processed picture: the key of the cross-attention cache and part of every prefix key.
+// SHA-256 digests that name a processed picture: the key of the cross-attention cache and part of
+// every prefix key.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace tessera {
 
 struct ProcessedImage;
 
-// SHA-256 over fields, each preceded by its length, so that no two different lists of fields give the same bytes.
-// Not thread-safe; one digest per instance.
+// SHA-256 over fields, each preceded by its length, so that no two different lists of fields give
+// the same bytes. Not thread-safe; one digest per instance.
 class DigestBuilder {
  public:
   DigestBuilder();
@@ -32,9 +33,11 @@ class DigestBuilder {
   std::unique_ptr<Impl> impl_;
 };
 
-// The digest of one picture as one model of one tenant sees it. `salt` is the server's, derived from the tenant, never
-// from the wire; `model` is the fingerprint of the loaded weights and configuration, `preprocessing` that of the image
-// processor. Shapes are fields of their own: 30x100 and 100x30 of the same bytes differ.
-Digest DigestOf(std::string_view salt, std::string_view model, const Digest& preprocessing, const ProcessedImage& image);
+// The digest of one picture as one model of one tenant sees it. `salt` is the server's, derived
+// from the tenant, never from the wire; `model` is the fingerprint of the loaded weights and
+// configuration, `preprocessing` that of the image processor. Shapes are fields of their own:
+// 30x100 and 100x30 of the same bytes differ.
+Digest DigestOf(std::string_view salt, std::string_view model, const Digest& preprocessing,
+                const ProcessedImage& image);
 
 }  // namespace tessera

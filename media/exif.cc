@@ -11,9 +11,12 @@ constexpr uint16_t kOrientationTag = 0x0112;
 // Bounds-checked reads of either byte order.
 class TiffReader {
  public:
-  TiffReader(std::span<const uint8_t> data, bool big_endian) : data_(data), big_endian_(big_endian) {}
+  TiffReader(std::span<const uint8_t> data, bool big_endian)
+      : data_(data), big_endian_(big_endian) {}
 
-  bool Has(uint64_t offset, uint64_t size) const { return offset <= data_.size() && size <= data_.size() - offset; }
+  bool Has(uint64_t offset, uint64_t size) const {
+    return offset <= data_.size() && size <= data_.size() - offset;
+  }
   uint64_t Unsigned(uint64_t offset, int bytes) const {
     uint64_t value = 0;
     for (int i = 0; i < bytes; ++i) {
@@ -30,28 +33,43 @@ class TiffReader {
 
 int SizeOfType(unsigned type) {
   switch (type) {
-    case 1: case 2: case 6: case 7: return 1;
-    case 3: case 8: return 2;
-    case 4: case 9: case 11: case 13: return 4;
-    case 5: case 10: case 12: case 16: return 8;
+    case 1:
+    case 2:
+    case 6:
+    case 7: return 1;
+    case 3:
+    case 8: return 2;
+    case 4:
+    case 9:
+    case 11:
+    case 13: return 4;
+    case 5:
+    case 10:
+    case 12:
+    case 16: return 8;
     default: return 0;  // unknown: the entry is passed over
   }
 }
 
-int OrientationOf(double value) { return value >= 1 && value <= 8 && value == static_cast<int>(value) ? static_cast<int>(value) : 1; }
+int OrientationOf(double value) {
+  return value >= 1 && value <= 8 && value == static_cast<int>(value) ? static_cast<int>(value) : 1;
+}
 
-// The first number of a value of that type; bytes and texts are no numbers to Pillow's table of transpositions.
+// The first number of a value of that type; bytes and texts are no numbers to Pillow's table of
+// transpositions.
 double FirstNumber(const TiffReader& tiff, uint64_t offset, unsigned type) {
   switch (type) {
     case 3: return static_cast<double>(tiff.Unsigned(offset, 2));
-    case 4: case 13: return static_cast<double>(tiff.Unsigned(offset, 4));
+    case 4:
+    case 13: return static_cast<double>(tiff.Unsigned(offset, 4));
     case 16: return static_cast<double>(tiff.Unsigned(offset, 8));
     case 6: return static_cast<int8_t>(tiff.Unsigned(offset, 1));
     case 8: return static_cast<int16_t>(tiff.Unsigned(offset, 2));
     case 9: return static_cast<int32_t>(tiff.Unsigned(offset, 4));
     case 11: return std::bit_cast<float>(static_cast<uint32_t>(tiff.Unsigned(offset, 4)));
     case 12: return std::bit_cast<double>(tiff.Unsigned(offset, 8));
-    case 5: case 10: {
+    case 5:
+    case 10: {
       const double numerator = static_cast<double>(tiff.Unsigned(offset, 4));
       const double denominator = static_cast<double>(tiff.Unsigned(offset + 4, 4));
       return denominator == 0 ? 0 : numerator / denominator;
@@ -101,9 +119,12 @@ std::optional<int> XmpOrientation(std::string_view xmp) {
   constexpr std::string_view kName = "tiff:Orientation";
   for (size_t at = xmp.find(kName); at != std::string_view::npos; at = xmp.find(kName, at + 1)) {
     std::string_view rest = xmp.substr(at + kName.size());
-    if (rest.starts_with("=\"")) rest.remove_prefix(2);
-    else if (rest.starts_with(">")) rest.remove_prefix(1);
-    else continue;
+    if (rest.starts_with("=\""))
+      rest.remove_prefix(2);
+    else if (rest.starts_with(">"))
+      rest.remove_prefix(1);
+    else
+      continue;
     if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9') return OrientationOf(rest[0] - '0');
   }
   return std::nullopt;

@@ -1,10 +1,10 @@
 #include "media/image_processor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
-
-#include <fmt/format.h>
 
 #include "media/processor_settings.h"
 
@@ -29,8 +29,9 @@ struct ModelRow {
   std::string_view type;
 };
 constexpr ModelRow kModels[] = {
-    {"mllama", "MllamaImageProcessor"}, {"llava", "CLIPImageProcessor"}, {"clip", "CLIPImageProcessor"},
-    {"vit", "ViTImageProcessor"},       {"idefics", "IdeficsImageProcessor"},
+    {"mllama", "MllamaImageProcessor"},   {"llava", "CLIPImageProcessor"},
+    {"clip", "CLIPImageProcessor"},       {"vit", "ViTImageProcessor"},
+    {"idefics", "IdeficsImageProcessor"},
 };
 
 // A header of a model's settings is a page of text; a file of gigabytes is none.
@@ -41,10 +42,12 @@ std::string_view WithoutSuffix(std::string_view text, std::string_view suffix) {
   return text;
 }
 
-// "CLIPImageProcessorFast", "ViTImageProcessorPil", "CLIPFeatureExtractor" -> "CLIPImageProcessor", "ViTImageProcessor".
+// "CLIPImageProcessorFast", "ViTImageProcessorPil", "CLIPFeatureExtractor" -> "CLIPImageProcessor",
+// "ViTImageProcessor".
 std::string CanonicalType(std::string_view type) {
   type = WithoutSuffix(WithoutSuffix(type, "Fast"), "Pil");
-  if (type.ends_with("FeatureExtractor")) return std::string(WithoutSuffix(type, "FeatureExtractor")) + "ImageProcessor";
+  if (type.ends_with("FeatureExtractor"))
+    return std::string(WithoutSuffix(type, "FeatureExtractor")) + "ImageProcessor";
   return std::string(type);
 }
 
@@ -52,11 +55,14 @@ Result<Json> ReadJson(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size < 0) {
-    return Fail(ErrorCode::kNotFound, "file cannot be read", {.field = path.filename().string(), .detail = path.string()});
+    return Fail(ErrorCode::kNotFound, "file cannot be read",
+                {.field = path.filename().string(), .detail = path.string()});
   }
   if (size > kMostBytes) {
-    return Invalid("file is too large", {.field = path.filename().string(), .limit = fmt::format("{} bytes", kMostBytes),
-                                         .value = fmt::format("{} bytes", size), .detail = path.string()});
+    return Invalid("file is too large", {.field = path.filename().string(),
+                                         .limit = fmt::format("{} bytes", kMostBytes),
+                                         .value = fmt::format("{} bytes", size),
+                                         .detail = path.string()});
   }
   std::string text(static_cast<size_t>(size), '\0');
   file.seekg(0);
@@ -64,10 +70,17 @@ Result<Json> ReadJson(const std::filesystem::path& path) {
   // Settings are flat; the callback keeps a hostile file of brackets from nesting without end.
   bool too_deep = false;
   Json json = Json::parse(
-      text, [&](int depth, Json::parse_event_t, Json&) { too_deep |= depth > 32; return depth <= 32; }, false);
+      text,
+      [&](int depth, Json::parse_event_t, Json&) {
+        too_deep |= depth > 32;
+        return depth <= 32;
+      },
+      false);
   if (json.is_discarded() || too_deep || !json.is_object()) {
-    return Invalid("file is not a JSON object", {.field = path.filename().string(), .limit = "a JSON object",
-                                                 .value = "something else", .detail = path.string()});
+    return Invalid("file is not a JSON object", {.field = path.filename().string(),
+                                                 .limit = "a JSON object",
+                                                 .value = "something else",
+                                                 .detail = path.string()});
   }
   return json;
 }
@@ -87,16 +100,19 @@ std::vector<float> ProcessedImage::PixelValues() const {
   return out;
 }
 
-Result<std::unique_ptr<ImageProcessor>> MakeImageProcessor(const Json& settings, std::string_view model_type) {
+Result<std::unique_ptr<ImageProcessor>> MakeImageProcessor(const Json& settings,
+                                                           std::string_view model_type) {
   if (!settings.is_object()) {
-    return Invalid("image processor's settings are not an object", {.field = "preprocessor_config.json", .limit = "a JSON object"});
+    return Invalid("image processor's settings are not an object",
+                   {.field = "preprocessor_config.json", .limit = "a JSON object"});
   }
   std::string type;
   for (const char* key : {"image_processor_type", "feature_extractor_type"}) {
     const auto at = settings.find(key);
     if (!type.empty() || at == settings.end() || at->is_null()) continue;
     if (!at->is_string()) {
-      return Invalid("bad value in the image processor's settings", {.field = key, .limit = "a text", .value = at->dump()});
+      return Invalid("bad value in the image processor's settings",
+                     {.field = key, .limit = "a text", .value = at->dump()});
     }
     type = CanonicalType(at->get<std::string>());
   }
@@ -111,8 +127,9 @@ Result<std::unique_ptr<ImageProcessor>> MakeImageProcessor(const Json& settings,
     known += known.empty() ? "" : ", ";
     known += row.type;
   }
-  return Fail(ErrorCode::kUnimplemented, "image processor is unknown",
-              {.field = "image_processor_type", .limit = known, .value = type.empty() ? "none" : type});
+  return Fail(
+      ErrorCode::kUnimplemented, "image processor is unknown",
+      {.field = "image_processor_type", .limit = known, .value = type.empty() ? "none" : type});
 }
 
 Result<std::unique_ptr<ImageProcessor>> LoadImageProcessor(const std::filesystem::path& model_dir) {
@@ -130,7 +147,8 @@ Result<std::unique_ptr<ImageProcessor>> LoadImageProcessor(const std::filesystem
   }
   if (!std::filesystem::exists(model_dir / "preprocessor_config.json", ignored)) {
     return Fail(ErrorCode::kNotFound, "model directory has no image processor's settings",
-                {.field = "preprocessor_config.json", .limit = "preprocessor_config.json, or processor_config.json with image_processor",
+                {.field = "preprocessor_config.json",
+                 .limit = "preprocessor_config.json, or processor_config.json with image_processor",
                  .detail = model_dir.string()});
   }
   TESSERA_TRY(const Json settings, ReadJson(model_dir / "preprocessor_config.json"));

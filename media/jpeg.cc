@@ -1,13 +1,13 @@
-// JPEG through libjpeg-turbo's libjpeg interface, set up as Pillow sets it up: accurate integer DCT, smooth chroma
-// upsampling, a data source that suspends at the end of the file instead of inventing an end marker.
+// JPEG through libjpeg-turbo's libjpeg interface, set up as Pillow sets it up: accurate integer
+// DCT, smooth chroma upsampling, a data source that suspends at the end of the file instead of
+// inventing an end marker.
+#include <fmt/format.h>
+#include <jerror.h>
+#include <jpeglib.h>
+
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-
-#include <jpeglib.h>
-#include <jerror.h>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "media/codec.h"
@@ -21,9 +21,10 @@ constexpr int64_t kFixedBytes = int64_t{1} << 20;
 constexpr int64_t kBytesPerColumn = 512;
 
 // Why libjpeg was left by longjmp, where it was not libjpeg's own error.
-enum class Stop { kNone, kScans, kCancelled, kDataMissing };
+enum class Stop { kNone, kScans, kScannedPixels, kCancelled, kDataMissing };
 
-// All that libjpeg's callbacks see. The base structs come first, so that libjpeg's pointers lead back here.
+// All that libjpeg's callbacks see. The base structs come first, so that libjpeg's pointers lead
+// back here.
 struct Callbacks {
   jpeg_error_mgr error{};
   jpeg_progress_mgr progress{};
@@ -31,6 +32,9 @@ struct Callbacks {
   std::jmp_buf jump{};
   const std::stop_token* stop = nullptr;
   int max_scans = 0;
+  int64_t max_scanned_pixels = 0;
+  int last_scan = 0;
+  int64_t scanned_pixels = 0;  // width x height of each scan, by its share of the components
   Stop reason = Stop::kNone;
   unsigned components_seen = 0;  // bit i: component i stood in some scan
 };
@@ -44,12 +48,13 @@ Callbacks& Of(j_common_ptr common) { return *static_cast<Callbacks*>(common->cli
   std::longjmp(Of(common).jump, 1);
 }
 
-// Warnings and traces. Where coded data is missing libjpeg would go on and fill the hole with grey, however large the
-// picture; leaving at once keeps the work in proportion to the file.
+// Warnings and traces. Where coded data is missing libjpeg would go on and fill the hole with grey,
+// however large the picture; leaving at once keeps the work in proportion to the file.
 void OnMessage(j_common_ptr common, int level) {
   if (level >= 0) return;  // a trace
   ++common->err->num_warnings;
-  if (common->err->msg_code == JWRN_HIT_MARKER || common->err->msg_code == JWRN_JPEG_EOF) Leave(common, Stop::kDataMissing);
+  if (common->err->msg_code == JWRN_HIT_MARKER || common->err->msg_code == JWRN_JPEG_EOF)
+    Leave(common, Stop::kDataMissing);
 }
 
 void Nothing(j_decompress_ptr) {}
@@ -64,8 +69,9 @@ void SkipInput(j_decompress_ptr cinfo, long count) {
   cinfo->src->bytes_in_buffer -= step;
 }
 
-// libjpeg's own way to go on after a wrong restart marker; here it is only judged whether that loses a segment. Only a
-// marker far from the expected one is taken for a damaged number with all data present.
+// libjpeg's own way to go on after a wrong restart marker; here it is only judged whether that
+// loses a segment. Only a marker far from the expected one is taken for a damaged number with all
+// data present.
 boolean Resync(j_decompress_ptr cinfo, int desired) {
   const int marker = cinfo->unread_marker;
   const bool restart = marker >= 0xd0 && marker <= 0xd7;
@@ -81,7 +87,15 @@ void OnProgress(j_common_ptr common) {
   Callbacks& callbacks = Of(common);
   const auto* cinfo = reinterpret_cast<j_decompress_ptr>(common);
   if (cinfo->input_scan_number > callbacks.max_scans) Leave(common, Stop::kScans);
-  if (callbacks.stop != nullptr && callbacks.stop->stop_requested()) Leave(common, Stop::kCancelled);
+  if (cinfo->input_scan_number != callbacks.last_scan) {
+    callbacks.last_scan = cinfo->input_scan_number;
+    callbacks.scanned_pixels += int64_t{cinfo->image_width} * cinfo->image_height *
+                                cinfo->comps_in_scan / cinfo->num_components;
+    if (callbacks.scanned_pixels > callbacks.max_scanned_pixels)
+      Leave(common, Stop::kScannedPixels);
+  }
+  if (callbacks.stop != nullptr && callbacks.stop->stop_requested())
+    Leave(common, Stop::kCancelled);
   for (int i = 0; i < cinfo->comps_in_scan; ++i) {
     callbacks.components_seen |= 1u << cinfo->cur_comp_info[i]->component_index;
   }
@@ -92,7 +106,8 @@ enum class Step { kDone, kOutOfData, kFailed };
 
 class JpegCodec final : public Codec {
  public:
-  JpegCodec(std::span<const uint8_t> file, const DecodeLimits& limits) : file_(file), limits_(limits) {}
+  JpegCodec(std::span<const uint8_t> file, const DecodeLimits& limits)
+      : file_(file), limits_(limits) {}
   ~JpegCodec() override {
     if (created_) jpeg_destroy_decompress(&cinfo_);
   }
@@ -177,7 +192,8 @@ Step JpegCodec::Start() {
   return jpeg_start_decompress(&cinfo_) ? Step::kDone : Step::kOutOfData;
 }
 
-// Inverted CMYK, as Adobe writes it, to RGB by Pillow's integer arithmetic: what is left of white after ink and black.
+// Inverted CMYK, as Adobe writes it, to RGB by Pillow's integer arithmetic: what is left of white
+// after ink and black.
 void CmykRowToRgb(const uint8_t* cmyk, uint8_t* rgb, int width) {
   for (int x = 0; x < width; ++x) {
     const int black = cmyk[4 * x + 3];  // inverted: 255 is no black
@@ -217,18 +233,26 @@ Result<void> JpegCodec::Explain(Step step) const {
   switch (callbacks_.reason) {
     case Stop::kScans:
       return Fail(ErrorCode::kInvalidArgument, "image has too many progressive scans",
-                  {.field = "image", .limit = fmt::format("{} scans", limits_.max_progressive_scans),
+                  {.field = "image",
+                   .limit = fmt::format("{} scans", limits_.max_progressive_scans),
                    .value = fmt::format("{} scans or more", cinfo_.input_scan_number)});
+    case Stop::kScannedPixels:
+      return Fail(ErrorCode::kInvalidArgument, "image has too many progressive scans for its size",
+                  {.field = "image",
+                   .limit = fmt::format("{} pixels in all scans", limits_.max_scanned_pixels),
+                   .value = fmt::format("{} pixels or more", callbacks_.scanned_pixels)});
     case Stop::kCancelled: return Fail(ErrorCode::kCancelled, "cancelled while decoding an image");
     case Stop::kDataMissing: return Incomplete("JPEG", "coded data ends before the picture");
     case Stop::kNone: break;
   }
-  if (callbacks_.error.msg_code == JERR_SOF_UNSUPPORTED || callbacks_.error.msg_code == JERR_ARITH_NOTIMPL) {
+  if (callbacks_.error.msg_code == JERR_SOF_UNSUPPORTED ||
+      callbacks_.error.msg_code == JERR_ARITH_NOTIMPL) {
     return Fail(ErrorCode::kInvalidArgument, "image has an unsupported JPEG process",
                 {.field = "image", .limit = "baseline, extended or progressive", .value = "JPEG"});
   }
   if (callbacks_.error.msg_code == JERR_OUT_OF_MEMORY) {
-    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
+    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image",
+                {.field = "image"});
   }
   char message[JMSG_LENGTH_MAX] = "";
   auto* common = reinterpret_cast<j_common_ptr>(const_cast<jpeg_decompress_struct*>(&cinfo_));
@@ -237,8 +261,8 @@ Result<void> JpegCodec::Explain(Step step) const {
               {.field = "image", .limit = "a readable file", .value = "JPEG", .detail = message});
 }
 
-// After the last scan of a progressive picture every coefficient has been sent to its last bit; where the file was cut
-// between scans, libjpeg would show a blurred picture.
+// After the last scan of a progressive picture every coefficient has been sent to its last bit;
+// where the file was cut between scans, libjpeg would show a blurred picture.
 bool JpegCodec::AllCoefficientsSeen() const {
   if (callbacks_.components_seen != (1u << header_.components) - 1) return false;
   if (!cinfo_.progressive_mode || cinfo_.coef_bits == nullptr) return true;
@@ -251,18 +275,22 @@ bool JpegCodec::AllCoefficientsSeen() const {
 }
 
 Result<void> JpegCodec::Decode(std::span<uint8_t> rgb, const std::stop_token& stop) {
-  TESSERA_CHECK(rgb.size() == static_cast<size_t>(header_.width) * header_.height * 3, "rgb of {} bytes", rgb.size());
+  TESSERA_CHECK(rgb.size() == static_cast<size_t>(header_.width) * header_.height * 3,
+                "rgb of {} bytes", rgb.size());
   callbacks_.stop = &stop;
   callbacks_.max_scans = limits_.max_progressive_scans;
+  callbacks_.max_scanned_pixels = limits_.max_scanned_pixels;
   TESSERA_RETURN_IF_ERROR(Explain(Create()));
   TESSERA_RETURN_IF_ERROR(Explain(ReadLibraryHeader()));
-  if (static_cast<int64_t>(cinfo_.image_width) != header_.width || static_cast<int64_t>(cinfo_.image_height) != header_.height ||
+  if (static_cast<int64_t>(cinfo_.image_width) != header_.width ||
+      static_cast<int64_t>(cinfo_.image_height) != header_.height ||
       cinfo_.num_components != header_.components) {
     return Damaged("JPEG", "two frame headers disagree");
   }
   TESSERA_RETURN_IF_ERROR(Explain(Start()));
   const bool several_scans = cinfo_.buffered_image == FALSE && jpeg_has_multiple_scans(&cinfo_);
-  std::vector<uint8_t> row(header_.components == 3 ? 0 : size_t{4} * static_cast<size_t>(header_.width));
+  std::vector<uint8_t> row(
+      header_.components == 3 ? 0 : size_t{4} * static_cast<size_t>(header_.width));
   TESSERA_RETURN_IF_ERROR(Explain(ReadRows(rgb.data(), row.data())));
   if (several_scans && !AllCoefficientsSeen()) return Incomplete("JPEG", "scans are missing");
   return Explain(Finish());

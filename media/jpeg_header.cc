@@ -12,7 +12,8 @@ using Segment = std::span<const uint8_t>;
 using std::string_view_literals::operator""sv;
 
 bool StartsWith(Segment segment, std::string_view prefix) {
-  return segment.size() >= prefix.size() && std::memcmp(segment.data(), prefix.data(), prefix.size()) == 0;
+  return segment.size() >= prefix.size() &&
+         std::memcmp(segment.data(), prefix.data(), prefix.size()) == 0;
 }
 
 class Reader {
@@ -38,7 +39,9 @@ Result<Segment> Reader::NextSegment() {
   if (file_.size() - at_ < 2) return Truncated("JPEG", "segment without length");
   const size_t length = Be16(&file_[at_]);
   at_ += 2;
-  if (length <= 2) return Segment{};  // too short a length reads nothing; what follows is then looked at as markers
+  if (length <= 2)
+    return Segment{};  // too short a length reads nothing; what follows is then looked at as
+                       // markers
   if (file_.size() - at_ < length - 2) return Truncated("JPEG", "segment longer than the file");
   const Segment segment = file_.subspan(at_, length - 2);
   at_ += length - 2;
@@ -50,15 +53,17 @@ Result<void> Reader::Frame(int marker, Segment segment) {
   header_.height = static_cast<int>(Be16(&segment[1]));
   header_.width = static_cast<int>(Be16(&segment[3]));
   if (segment[0] != 8) {
-    return Fail(ErrorCode::kInvalidArgument, "image has an unsupported sample depth",
-                {.field = "image", .limit = "8 bits", .value = std::to_string(segment[0]) + " bits"});
+    return Fail(
+        ErrorCode::kInvalidArgument, "image has an unsupported sample depth",
+        {.field = "image", .limit = "8 bits", .value = std::to_string(segment[0]) + " bits"});
   }
   header_.components = segment[5];
   if (header_.components != 1 && header_.components != 3 && header_.components != 4) {
     return Fail(ErrorCode::kInvalidArgument, "image has an unsupported number of colour components",
                 {.field = "image", .limit = "1, 3 or 4", .value = std::to_string(segment[5])});
   }
-  if (marker == 0xc2 || marker == 0xc6 || marker == 0xca || marker == 0xce) header_.progressive = true;
+  if (marker == 0xc2 || marker == 0xc6 || marker == 0xca || marker == 0xce)
+    header_.progressive = true;
   if (!icc_.empty()) {
     // Pillow sorts the profile's parts and looks at a byte that too short a part does not have.
     const auto least = std::min_element(icc_.begin(), icc_.end(), [](Segment a, Segment b) {
@@ -106,7 +111,8 @@ Result<void> Reader::Application(int marker, Segment segment) {
     header_.exif.insert(header_.exif.end(), part.begin(), part.end());
   } else if (constexpr std::string_view kXmp = "http://ns.adobe.com/xap/1.0/\0"sv;
              marker == 0xe1 && StartsWith(segment, kXmp)) {
-    header_.xmp = {reinterpret_cast<const char*>(segment.data()) + kXmp.size(), segment.size() - kXmp.size()};
+    header_.xmp = {reinterpret_cast<const char*>(segment.data()) + kXmp.size(),
+                   segment.size() - kXmp.size()};
   } else if (marker == 0xe2 && StartsWith(segment, "ICC_PROFILE\0"sv)) {
     icc_.push_back(segment);
   } else if (marker == 0xed && StartsWith(segment, "Photoshop 3.0\0"sv)) {
@@ -140,7 +146,8 @@ Result<JpegHeader> Reader::Run() {
     if (byte == 0) continue;
     if (byte < 0xc0) return Damaged("JPEG", "no marker where one must stand");
     const int marker = byte;
-    if (marker == 0xc8 || (marker >= 0xd0 && marker <= 0xd9) || (marker >= 0xf0 && marker <= 0xfd)) continue;
+    if (marker == 0xc8 || (marker >= 0xd0 && marker <= 0xd9) || (marker >= 0xf0 && marker <= 0xfd))
+      continue;
     TESSERA_TRY(const Segment segment, NextSegment());
     if (marker == 0xda) {
       if (header_.components == 0) return Damaged("JPEG", "scan before the frame header");
@@ -151,7 +158,8 @@ Result<JpegHeader> Reader::Run() {
       TESSERA_RETURN_IF_ERROR(QuantizationTables(segment));
     } else if (marker >= 0xe0 && marker <= 0xef) {
       TESSERA_RETURN_IF_ERROR(Application(marker, segment));
-    } else if ((marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xcc) || marker == 0xde) {
+    } else if ((marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xcc) ||
+               marker == 0xde) {
       TESSERA_RETURN_IF_ERROR(Frame(marker, segment));
     }
   }
@@ -173,7 +181,8 @@ int64_t JpegHeader::CoefficientBytes() const {
       const int64_t needed = (size * factor + most * 8 - 1) / (most * 8);
       return (needed + factor - 1) / factor * factor;
     };
-    blocks += count(width, sampling[i].horizontal, most_horizontal) * count(height, sampling[i].vertical, most_vertical);
+    blocks += count(width, sampling[i].horizontal, most_horizontal) *
+              count(height, sampling[i].vertical, most_vertical);
   }
   return blocks * 64 * int64_t{sizeof(int16_t)};
 }

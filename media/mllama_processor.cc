@@ -1,9 +1,10 @@
-// Hugging Face's MllamaImageProcessor, Pillow variant: the picture is fitted into the arrangement of square tiles that
-// shrinks it least, padded with zeros at the right and bottom, and cut into tiles.
+// Hugging Face's MllamaImageProcessor, Pillow variant: the picture is fitted into the arrangement
+// of square tiles that shrinks it least, padded with zeros at the right and bottom, and cut into
+// tiles.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "media/processor_settings.h"
@@ -31,9 +32,16 @@ std::vector<Arrangement> Arrangements(int max_tiles) {
 class MllamaProcessor final : public ImageProcessor {
  public:
   MllamaProcessor(int tile, int max_tiles, Resample resample, const PixelSettings& pixels)
-      : tile_(tile), max_tiles_(max_tiles), resample_(resample), lut_(pixels.MakeLut()), arrangements_(Arrangements(max_tiles)) {
+      : tile_(tile),
+        max_tiles_(max_tiles),
+        resample_(resample),
+        lut_(pixels.MakeLut()),
+        arrangements_(Arrangements(max_tiles)) {
     DigestBuilder digest;
-    digest.Add(type()).Add(int64_t{tile}).Add(int64_t{max_tiles}).Add(static_cast<int64_t>(resample));
+    digest.Add(type())
+        .Add(int64_t{tile})
+        .Add(int64_t{max_tiles})
+        .Add(static_cast<int64_t>(resample));
     pixels.AddTo(digest);
     fingerprint_ = digest.Finish();
   }
@@ -57,8 +65,8 @@ class MllamaProcessor final : public ImageProcessor {
   Digest fingerprint_;
 };
 
-// The least enlargement of those that do not shrink the picture, else the least shrinking; of equals the smallest
-// canvas, of equal canvases the first.
+// The least enlargement of those that do not shrink the picture, else the least shrinking; of
+// equals the smallest canvas, of equal canvases the first.
 size_t MllamaProcessor::BestArrangement(int width, int height) const {
   std::vector<double> scales;
   for (const auto [high, wide] : arrangements_) {
@@ -73,7 +81,8 @@ size_t MllamaProcessor::BestArrangement(int width, int height) const {
   size_t best = 0;
   for (size_t i = 1; i < scales.size(); ++i) {
     const auto area = [&](size_t k) { return arrangements_[k].high * arrangements_[k].wide; };
-    if (better(scales[i], scales[best]) || (scales[i] == scales[best] && area(i) < area(best))) best = i;
+    if (better(scales[i], scales[best]) || (scales[i] == scales[best] && area(i) < area(best)))
+      best = i;
   }
   return best;
 }
@@ -82,7 +91,8 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
   TESSERA_CHECK(width >= 1 && height >= 1, "picture of {}x{}", width, height);
   const size_t best = BestArrangement(width, height);
   const auto [high, wide] = arrangements_[best];
-  // At least a tile, at most the canvas; the smaller scale wins and the other side follows, rounded down.
+  // At least a tile, at most the canvas; the smaller scale wins and the other side follows, rounded
+  // down.
   const int target_width = std::clamp(width, tile_, wide * tile_);
   const int target_height = std::clamp(height, tile_, high * tile_);
   const double scale_high = static_cast<double>(target_height) / height;
@@ -91,7 +101,8 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
     const int followed = static_cast<int>(std::floor(side * scale));
     return std::min(followed == 0 ? 1 : followed, most);
   };
-  TileLayout layout{.tiles_high = high, .tiles_wide = wide, .aspect_ratio_id = static_cast<int>(best) + 1};
+  TileLayout layout{
+      .tiles_high = high, .tiles_wide = wide, .aspect_ratio_id = static_cast<int>(best) + 1};
   if (scale_wide < scale_high) {
     layout.resized_width = target_width;
     layout.resized_height = follow(height, scale_wide, target_height);
@@ -104,10 +115,11 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
 
 Result<ProcessedImage> MllamaProcessor::Process(RgbView image) const {
   TESSERA_TRY(const TileLayout layout, LayoutOf(image.width, image.height));
-  const std::vector<uint8_t> resized = Resize(image, layout.resized_width, layout.resized_height, resample_);
+  const std::vector<uint8_t> resized =
+      Resize(image, layout.resized_width, layout.resized_height, resample_);
   ProcessedImage out;
-  out.tiles = SplitIntoTiles({layout.resized_width, layout.resized_height, resized}, layout.tiles_high,
-                             layout.tiles_wide, tile_, tile_);
+  out.tiles = SplitIntoTiles({layout.resized_width, layout.resized_height, resized},
+                             layout.tiles_high, layout.tiles_wide, tile_, tile_);
   out.tile_height = out.tile_width = tile_;
   out.tiles_high = layout.tiles_high;
   out.tiles_wide = layout.tiles_wide;
@@ -119,7 +131,8 @@ Result<ProcessedImage> MllamaProcessor::Process(RgbView image) const {
 
 }  // namespace
 
-Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view, const Json& settings) {
+Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view,
+                                                            const Json& settings) {
   for (const char* key : {"do_resize", "do_pad"}) {
     TESSERA_TRY(const bool flag, ReadFlag(settings, key, true));
     if (!flag) {
@@ -129,11 +142,14 @@ Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view, co
   }
   // Decoded pictures are RGB already, whatever this says; only its type is checked.
   TESSERA_TRY([[maybe_unused]] const bool convert_rgb, ReadFlag(settings, "do_convert_rgb", true));
-  TESSERA_TRY(const SizeSetting size, ReadSize(settings, "size", true, {.height = 224, .width = 224}));
+  TESSERA_TRY(const SizeSetting size,
+              ReadSize(settings, "size", true, {.height = 224, .width = 224}));
   if (!size.height || !size.width || *size.height != *size.width) {
-    return Invalid("bad value in the image processor's settings",
-                   {.field = "size", .limit = "equal height and width",
-                    .value = size.height ? fmt::format("{}x{}", *size.height, *size.width) : "edges"});
+    return Invalid(
+        "bad value in the image processor's settings",
+        {.field = "size",
+         .limit = "equal height and width",
+         .value = size.height ? fmt::format("{}x{}", *size.height, *size.width) : "edges"});
   }
   TESSERA_TRY(const int max_tiles, ReadCount(settings, "max_image_tiles", 4, kMostTiles));
   TESSERA_TRY(const Resample resample, ReadResample(settings, Resample::kBilinear));

@@ -1,9 +1,9 @@
 // PNG rows through libpng, from the parts of the file that png_chunks.cc found good.
+#include <png.h>
+
 #include <array>
 #include <csetjmp>
 #include <cstring>
-
-#include <png.h>
 
 #include "base/check.h"
 #include "media/codec.h"
@@ -16,9 +16,11 @@ namespace {
 constexpr int64_t kFixedBytes = int64_t{1} << 20;
 constexpr int64_t kBytesPerColumn = 64;
 
-// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, the file's IDAT chunks, IEND.
+// A small PNG made of the checked parts: signature, IHDR, a palette of the right length, the file's
+// IDAT chunks, IEND.
 struct Input {
-  std::array<std::span<const uint8_t>, 5> parts;  // head, whole IDATs, head and data of a last one cut short, tail
+  std::array<std::span<const uint8_t>, 5>
+      parts;  // head, whole IDATs, head and data of a last one cut short, tail
   size_t part = 0;
   size_t offset = 0;
   char message[96] = "";
@@ -76,7 +78,8 @@ std::vector<uint8_t> MakeHead(const PngStructure& png) {
   header.push_back(0);  // filters: the five
   header.push_back(png.interlaced ? 1 : 0);
   AppendChunk(out, "IHDR", header);
-  if (png.colour_type == 3) AppendChunk(out, "PLTE", std::vector<uint8_t>(size_t{3} << png.bit_depth));
+  if (png.colour_type == 3)
+    AppendChunk(out, "PLTE", std::vector<uint8_t>(size_t{3} << png.bit_depth));
   return out;
 }
 
@@ -113,12 +116,13 @@ class PngCodec final : public Codec {
 
 Result<Header> PngCodec::ReadHeader() {
   TESSERA_TRY(structure_, ReadPngChunks(file_));
-  return Header{.width = structure_.width,
-                .height = structure_.height,
-                .orientation = OrientationFrom(structure_.exif, structure_.xmp),
-                .animated = structure_.animated,
-                .working_bytes = kFixedBytes + kBytesPerColumn * int64_t{structure_.width} +
-                                 static_cast<int64_t>(structure_.exif.size() + structure_.xmp.size())};
+  return Header{
+      .width = structure_.width,
+      .height = structure_.height,
+      .orientation = OrientationFrom(structure_.exif, structure_.xmp),
+      .animated = structure_.animated,
+      .working_bytes = kFixedBytes + kBytesPerColumn * int64_t{structure_.width} +
+                       static_cast<int64_t>(structure_.exif.size() + structure_.xmp.size())};
 }
 
 bool PngCodec::Start() {
@@ -131,27 +135,36 @@ bool PngCodec::Start() {
   png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
   png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // ours are checked already
   png_set_check_for_invalid_index(png_, 0);
-  png_set_compression_buffer_size(png_, 65536);  // as Pillow feeds zlib: what it sees of the stream's end depends on it
+  png_set_compression_buffer_size(
+      png_, 65536);  // as Pillow feeds zlib: what it sees of the stream's end depends on it
   png_read_info(png_, info_);
   if (structure_.bit_depth == 16) png_set_strip_16(png_);  // keeps the high byte
   switch (structure_.colour_type) {
-    case 0: png_set_expand_gray_1_2_4_to_8(png_); png_set_gray_to_rgb(png_); break;
+    case 0:
+      png_set_expand_gray_1_2_4_to_8(png_);
+      png_set_gray_to_rgb(png_);
+      break;
     case 3: png_set_packing(png_); break;  // indices, one a byte
-    case 4: png_set_strip_alpha(png_); png_set_gray_to_rgb(png_); break;
+    case 4:
+      png_set_strip_alpha(png_);
+      png_set_gray_to_rgb(png_);
+      break;
     case 6: png_set_strip_alpha(png_); break;
     default: break;
   }
   return true;
 }
 
-// Row by row; interlaced pictures are visited once a pass, and libpng puts each pass's pixels in their places.
+// Row by row; interlaced pictures are visited once a pass, and libpng puts each pass's pixels in
+// their places.
 bool PngCodec::ReadRows(uint8_t* pixels, size_t stride) {
   if (setjmp(png_jmpbuf(png_)) != 0) return false;
   const int passes = png_set_interlace_handling(png_);
   png_read_update_info(png_, info_);
   if (png_get_rowbytes(png_, info_) != stride) png_error(png_, "unexpected row size");
   for (int pass = 0; pass < passes; ++pass) {
-    for (uint32_t y = 0; y < structure_.height; ++y) png_read_row(png_, pixels + y * stride, nullptr);
+    for (uint32_t y = 0; y < structure_.height; ++y)
+      png_read_row(png_, pixels + y * stride, nullptr);
   }
   return true;
 }
@@ -174,15 +187,19 @@ Result<void> PngCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   const size_t stride = indexed ? width : 3 * width;
   uint8_t* const pixels = rgb.data() + rgb.size() - stride * height;
   if (!Start() || !ReadRows(pixels, stride)) {
-    if (std::strstr(input_.message, "Not enough") != nullptr) return Incomplete("PNG", "pixel data ends early");
-    return Fail(ErrorCode::kInvalidArgument, "image is damaged",
-                {.field = "image", .limit = "a readable file", .value = "PNG", .detail = input_.message});
+    if (std::strstr(input_.message, "Not enough") != nullptr)
+      return Incomplete("PNG", "pixel data ends early");
+    return Fail(
+        ErrorCode::kInvalidArgument, "image is damaged",
+        {.field = "image", .limit = "a readable file", .value = "PNG", .detail = input_.message});
   }
-  // Whole rows before a chunk that is cut short: Pillow misses that chunk's rest when it looks for the end.
+  // Whole rows before a chunk that is cut short: Pillow misses that chunk's rest when it looks for
+  // the end.
   if (last_size > 0 && input_.part < 3) return Truncated("PNG", "a chunk longer than the file");
   if (indexed) {
     const auto palette = PaletteOf(structure_.palette);
-    // The write position 3 i never passes the read position 2 n + i before that index has been read.
+    // The write position 3 i never passes the read position 2 n + i before that index has been
+    // read.
     for (size_t i = 0; i < width * height; ++i) {
       const std::array<uint8_t, 3> colour = palette[pixels[i]];
       std::memcpy(rgb.data() + 3 * i, colour.data(), 3);

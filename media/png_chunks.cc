@@ -1,12 +1,12 @@
 #include "media/png_chunks.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
 #include <string_view>
 #include <utility>
-
-#include <zlib.h>
 
 #include "media/codec.h"
 
@@ -15,11 +15,13 @@ namespace {
 
 using Bytes = std::span<const uint8_t>;
 
-constexpr size_t kMostInflated = size_t{1} << 20;     // of one chunk, Pillow's MAX_TEXT_CHUNK
-constexpr size_t kMostText = size_t{64} << 20;        // of all text chunks, Pillow's MAX_TEXT_MEMORY
+constexpr size_t kMostInflated = size_t{1} << 20;  // of one chunk, Pillow's MAX_TEXT_CHUNK
+constexpr size_t kMostText = size_t{64} << 20;     // of all text chunks, Pillow's MAX_TEXT_MEMORY
 constexpr size_t kMostInflatedInAll = size_t{64} << 20;  // ours: colour profiles count too
 
-std::string_view AsText(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string_view AsText(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 // Splits at the first zero byte; false if there is none.
 bool SplitAtZero(Bytes whole, Bytes& before, Bytes& after) {
@@ -39,7 +41,10 @@ std::optional<size_t> Utf8Length(Bytes text) {
     if (lead < 0xc2 || lead > 0xf4) return std::nullopt;
     unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
     unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    for (int following = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1; following > 0; --following, low = 0x80, high = 0xbf) {
+    for (int following = lead >= 0xf0   ? 3
+                         : lead >= 0xe0 ? 2
+                                        : 1;
+         following > 0; --following, low = 0x80, high = 0xbf) {
       if (i >= text.size() || text[i] < low || text[i] > high) return std::nullopt;
       ++i;
     }
@@ -105,7 +110,8 @@ bool Walker::NextChunk(Chunk& chunk, bool& bad_name) {
   chunk.start = at_;
   bad_name = false;
   for (const char c : chunk.name) {
-    bad_name |= !((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_');
+    bad_name |=
+        !((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_');
   }
   return true;
 }
@@ -114,7 +120,8 @@ Result<std::optional<std::vector<uint8_t>>> Walker::Inflate(Bytes data) {
   if (inflated_ > kMostInflatedInAll) return TooMuchText();
   z_stream stream{};
   if (inflateInit(&stream) != Z_OK) {
-    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
+    return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image",
+                {.field = "image"});
   }
   std::vector<uint8_t> out;
   stream.next_in = const_cast<uint8_t*>(data.data());
@@ -127,7 +134,8 @@ Result<std::optional<std::vector<uint8_t>>> Walker::Inflate(Bytes data) {
     stream.avail_out = static_cast<uInt>(step);
     status = inflate(&stream, Z_SYNC_FLUSH);
     out.insert(out.end(), piece.data(), stream.next_out);
-    if (status == Z_OK && stream.avail_out > 0) break;  // wants more input: Pillow takes what there is
+    if (status == Z_OK && stream.avail_out > 0)
+      break;  // wants more input: Pillow takes what there is
   }
   const bool input_left = status != Z_STREAM_END && stream.avail_in > 0;
   inflateEnd(&stream);
@@ -183,7 +191,8 @@ Result<void> Walker::HandleInternationalText(Bytes data) {
   if (!SplitAtZero(data, key, rest) || rest.size() < 2) return {};
   const bool compressed = rest[0] != 0;
   const int method = rest[1];
-  if (!SplitAtZero(rest.subspan(2), language, rest) || !SplitAtZero(rest, translated, text)) return {};
+  if (!SplitAtZero(rest.subspan(2), language, rest) || !SplitAtZero(rest, translated, text))
+    return {};
   std::vector<uint8_t> inflated;
   if (compressed) {
     if (method != 0) return {};
@@ -204,10 +213,13 @@ Result<void> Walker::HandleInternationalText(Bytes data) {
 Result<void> Walker::HandleFrame(Bytes data) {
   if (data.size() < 26) return Damaged("PNG", "short frame control");
   const uint32_t number = Be32(&data[0]);
-  if (number != (sequence_ ? *sequence_ + uint64_t{1} : uint64_t{0})) return Damaged("PNG", "frames out of order");
+  if (number != (sequence_ ? *sequence_ + uint64_t{1} : uint64_t{0}))
+    return Damaged("PNG", "frames out of order");
   sequence_ = number;
-  const uint64_t width = Be32(&data[4]), height = Be32(&data[8]), x = Be32(&data[12]), y = Be32(&data[16]);
-  if (x + width > png_.width || y + height > png_.height) return Damaged("PNG", "a frame outside the canvas");
+  const uint64_t width = Be32(&data[4]), height = Be32(&data[8]), x = Be32(&data[12]),
+                 y = Be32(&data[16]);
+  if (x + width > png_.width || y + height > png_.height)
+    return Damaged("PNG", "a frame outside the canvas");
   if (!in_tail_) {
     frame_control_ = true;
     frame_is_canvas_ = x == 0 && y == 0 && width == png_.width && height == png_.height;
@@ -253,8 +265,10 @@ Result<void> Walker::Handle(const Chunk& chunk) {
   if (name == "acTL") {
     TESSERA_RETURN_IF_ERROR(at_least(8));
     const uint32_t frames = Be32(&data[0]);
-    if (frames_) frames_.reset();
-    else if (frames != 0 && frames <= 0x80000000u) frames_ = frames;
+    if (frames_)
+      frames_.reset();
+    else if (frames != 0 && frames <= 0x80000000u)
+      frames_ = frames;
     return {};
   }
   if (name == "fcTL") return HandleFrame(data);
@@ -284,7 +298,8 @@ Result<void> Walker::BeforePixels() {
   }
 }
 
-// The run of IDAT chunks. A last one that the file cuts short may still hold all rows; decoding finds out.
+// The run of IDAT chunks. A last one that the file cuts short may still hold all rows; decoding
+// finds out.
 Result<void> Walker::CollectPixels() {
   const size_t first = at_;
   while (true) {
@@ -299,15 +314,16 @@ Result<void> Walker::CollectPixels() {
     if (!Whole(chunk) || file_.size() - chunk.start - chunk.length < 4) {
       at_ = file_.size();
       png_.pixels = file_.subspan(first, before - first);
-      png_.last_pixels = file_.subspan(chunk.start, std::min<size_t>(chunk.length, file_.size() - chunk.start));
+      png_.last_pixels =
+          file_.subspan(chunk.start, std::min<size_t>(chunk.length, file_.size() - chunk.start));
       return {};
     }
     at_ = chunk.start + chunk.length + 4;
   }
 }
 
-// What follows the pixels may hold the orientation. No checksums count, and the end of the file may be missing, but not
-// the rest of a chunk that has begun.
+// What follows the pixels may hold the orientation. No checksums count, and the end of the file may
+// be missing, but not the rest of a chunk that has begun.
 Result<void> Walker::AfterPixels() {
   in_tail_ = true;
   while (true) {
@@ -319,7 +335,8 @@ Result<void> Walker::AfterPixels() {
     if (chunk.name == "fdAT") {
       if (chunk.length < 4) return Damaged("PNG", "short frame data");
       const uint32_t number = Be32(&file_[chunk.start]);
-      if (!sequence_ || number != *sequence_ + uint64_t{1}) return Damaged("PNG", "frames out of order");
+      if (!sequence_ || number != *sequence_ + uint64_t{1})
+        return Damaged("PNG", "frames out of order");
       sequence_ = number;
     } else if (chunk.name != "IDAT") {
       TESSERA_RETURN_IF_ERROR(Handle(chunk));
@@ -340,7 +357,10 @@ std::vector<uint8_t> BytesOfRawProfile(std::string_view text) {
   int high = -1;
   for (const char c : text) {
     if (c == '\n' || c == ' ') continue;
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) return {};
     if (high < 0) {
       high = digit;
@@ -356,17 +376,25 @@ Result<PngStructure> Walker::Run() {
   TESSERA_RETURN_IF_ERROR(BeforePixels());
   const bool known = [&] {
     switch (png_.colour_type) {
-      case 0: return png_.bit_depth == 1 || png_.bit_depth == 2 || png_.bit_depth == 4 || png_.bit_depth == 8 || png_.bit_depth == 16;
-      case 3: return png_.bit_depth == 1 || png_.bit_depth == 2 || png_.bit_depth == 4 || png_.bit_depth == 8;
-      case 2: case 4: case 6: return png_.bit_depth == 8 || png_.bit_depth == 16;
+      case 0:
+        return png_.bit_depth == 1 || png_.bit_depth == 2 || png_.bit_depth == 4 ||
+               png_.bit_depth == 8 || png_.bit_depth == 16;
+      case 3:
+        return png_.bit_depth == 1 || png_.bit_depth == 2 || png_.bit_depth == 4 ||
+               png_.bit_depth == 8;
+      case 2:
+      case 4:
+      case 6: return png_.bit_depth == 8 || png_.bit_depth == 16;
       default: return false;
     }
   }();
   if (!header_seen_ || !known) return Damaged("PNG", "unknown kind of pixels");
-  // The default picture of an animation that has no frame control before it counts as one frame more.
+  // The default picture of an animation that has no frame control before it counts as one frame
+  // more.
   const uint64_t frames = frames_ ? uint64_t{*frames_} + (frame_control_ ? 0 : 1) : 1;
   png_.animated = frames > 1;
-  if (png_.colour_type == 3 && png_.palette.size() / 3 > 256) return Damaged("PNG", "more than 256 colours");
+  if (png_.colour_type == 3 && png_.palette.size() / 3 > 256)
+    return Damaged("PNG", "more than 256 colours");
   if (!frame_is_canvas_) return Incomplete("PNG", "the first frame does not cover the picture");
   TESSERA_RETURN_IF_ERROR(CollectPixels());
   TESSERA_RETURN_IF_ERROR(AfterPixels());

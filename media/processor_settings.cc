@@ -1,10 +1,10 @@
 #include "media/processor_settings.h"
 
+#include <fmt/format.h>
+
 #include <bit>
 #include <cmath>
 #include <cstring>
-
-#include <fmt/format.h>
 
 namespace tessera::media {
 namespace {
@@ -20,22 +20,27 @@ const Json* Find(const Json& settings, const char* key) {
 }
 
 Result<int> PositiveInt(const Json& value, const std::string& key, int64_t most) {
-  const bool fits = value.is_number_integer() && !value.is_boolean() &&
-                    (!value.is_number_unsigned() || value.get<uint64_t>() <= static_cast<uint64_t>(most)) &&
-                    value.get<int64_t>() >= 1 && value.get<int64_t>() <= most;
+  const bool fits =
+      value.is_number_integer() && !value.is_boolean() &&
+      (!value.is_number_unsigned() || value.get<uint64_t>() <= static_cast<uint64_t>(most)) &&
+      value.get<int64_t>() >= 1 && value.get<int64_t>() <= most;
   if (!fits) {
     return Invalid("bad value in the image processor's settings",
-                   {.field = key, .limit = fmt::format("an integer from 1 to {}", most), .value = Found(value)});
+                   {.field = key,
+                    .limit = fmt::format("an integer from 1 to {}", most),
+                    .value = Found(value)});
   }
   return static_cast<int>(value.get<int64_t>());
 }
 
-Result<std::array<double, 3>> ReadChannels(const Json& settings, const char* key, const std::array<double, 3>& fallback) {
+Result<std::array<double, 3>> ReadChannels(const Json& settings, const char* key,
+                                           const std::array<double, 3>& fallback) {
   const Json* value = Find(settings, key);
   if (value == nullptr) return fallback;
   const auto refused = [&] {
-    return Invalid("bad value in the image processor's settings",
-                   {.field = key, .limit = "a number or three, all finite", .value = Found(*value)});
+    return Invalid(
+        "bad value in the image processor's settings",
+        {.field = key, .limit = "a number or three, all finite", .value = Found(*value)});
   };
   const auto finite = [](const Json& number) {
     return number.is_number() && std::isfinite(static_cast<float>(number.get<double>()));
@@ -98,22 +103,26 @@ Result<Resample> ReadResample(const Json& settings, Resample fallback) {
   return *resample;
 }
 
-Result<SizeSetting> ReadSize(const Json& settings, const char* key, bool square, const SizeSetting& fallback) {
+Result<SizeSetting> ReadSize(const Json& settings, const char* key, bool square,
+                             const SizeSetting& fallback) {
   const Json* value = Find(settings, key);
   if (value == nullptr) return fallback;
   SizeSetting out;
   if (value->is_number()) {
     TESSERA_TRY(const int side, PositiveInt(*value, key, kMostSide));
-    if (square) out.height = out.width = side;
-    else out.shortest_edge = side;
+    if (square)
+      out.height = out.width = side;
+    else
+      out.shortest_edge = side;
     return out;
   }
   const auto refused = [&] {
-    return Invalid("bad value in the image processor's settings",
-                   {.field = key,
-                    .limit = "a number, [height, width], or an object of height and width, shortest_edge, or "
-                             "shortest_edge and longest_edge",
-                    .value = Found(*value)});
+    return Invalid(
+        "bad value in the image processor's settings",
+        {.field = key,
+         .limit = "a number, [height, width], or an object of height and width, shortest_edge, or "
+                  "shortest_edge and longest_edge",
+         .value = Found(*value)});
   };
   if (value->is_array()) {
     if (value->size() != 2) return refused();
@@ -142,8 +151,10 @@ PixelLut PixelSettings::MakeLut() const {
   PixelLut lut{};
   for (size_t channel = 0; channel < 3; ++channel) {
     for (int level = 0; level < 256; ++level) {
-      float value = do_rescale ? static_cast<float>(level * rescale_factor) : static_cast<float>(level);
-      if (do_normalize) value = (value - static_cast<float>(mean[channel])) / static_cast<float>(std[channel]);
+      float value =
+          do_rescale ? static_cast<float>(level * rescale_factor) : static_cast<float>(level);
+      if (do_normalize)
+        value = (value - static_cast<float>(mean[channel])) / static_cast<float>(std[channel]);
       lut[channel][static_cast<size_t>(level)] = value;
     }
   }
@@ -151,7 +162,9 @@ PixelLut PixelSettings::MakeLut() const {
 }
 
 void PixelSettings::AddTo(DigestBuilder& digest) const {
-  digest.Add(int64_t{do_rescale}).Add(std::bit_cast<int64_t>(rescale_factor)).Add(int64_t{do_normalize});
+  digest.Add(int64_t{do_rescale})
+      .Add(std::bit_cast<int64_t>(rescale_factor))
+      .Add(int64_t{do_normalize});
   for (const double value : mean) digest.Add(std::bit_cast<int64_t>(value));
   for (const double value : std) digest.Add(std::bit_cast<int64_t>(value));
 }
@@ -179,23 +192,30 @@ Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSetting
     for (const float value : channel) {
       if (!std::isfinite(value)) {
         return Invalid("the image processor's settings give pixels that are not finite",
-                       {.field = "rescale_factor", .limit = "finite pixel values", .value = fmt::format("{}", out.rescale_factor)});
+                       {.field = "rescale_factor",
+                        .limit = "finite pixel values",
+                        .value = fmt::format("{}", out.rescale_factor)});
       }
     }
   }
   return out;
 }
 
-std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height, int tile_width) {
+std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height,
+                                    int tile_width) {
   const size_t plane = static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width);
-  std::vector<uint8_t> out(plane * 3 * static_cast<size_t>(tiles_high) * static_cast<size_t>(tiles_wide));
+  std::vector<uint8_t> out(plane * 3 * static_cast<size_t>(tiles_high) *
+                           static_cast<size_t>(tiles_wide));
   for (int y = 0; y < image.height; ++y) {
-    const uint8_t* in = image.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(image.width) * 3;
+    const uint8_t* in =
+        image.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(image.width) * 3;
     const int tile_row = y / tile_height, row = y % tile_height;
     for (int tile_column = 0; tile_column * tile_width < image.width; ++tile_column) {
       const int columns = std::min(tile_width, image.width - tile_column * tile_width);
-      const size_t tile = static_cast<size_t>(tile_row) * static_cast<size_t>(tiles_wide) + static_cast<size_t>(tile_column);
-      uint8_t* red = out.data() + tile * 3 * plane + static_cast<size_t>(row) * static_cast<size_t>(tile_width);
+      const size_t tile = static_cast<size_t>(tile_row) * static_cast<size_t>(tiles_wide) +
+                          static_cast<size_t>(tile_column);
+      uint8_t* red = out.data() + tile * 3 * plane +
+                     static_cast<size_t>(row) * static_cast<size_t>(tile_width);
       uint8_t* green = red + plane;
       uint8_t* blue = green + plane;
       for (int x = 0; x < columns; ++x, in += 3) {

@@ -3,10 +3,9 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "media/image_processor.h"
@@ -30,7 +29,8 @@ Result<int> ReadCount(const Json& settings, const char* key, int fallback, int64
 Result<double> ReadNumber(const Json& settings, const char* key, double fallback);
 Result<Resample> ReadResample(const Json& settings, Resample fallback);
 // `square`: what a bare number means, both sides or the shortest edge.
-Result<SizeSetting> ReadSize(const Json& settings, const char* key, bool square, const SizeSetting& fallback);
+Result<SizeSetting> ReadSize(const Json& settings, const char* key, bool square,
+                             const SizeSetting& fallback);
 
 // The steps after the picture has its size, common to all processors.
 struct PixelSettings {
@@ -40,7 +40,8 @@ struct PixelSettings {
   std::array<double, 3> mean{0.5, 0.5, 0.5};
   std::array<double, 3> std{0.5, 0.5, 0.5};
 
-  // float32 values as numpy computes them: level * factor in float64, rounded; then (value - mean) / std in float32.
+  // float32 values as numpy computes them: level * factor in float64, rounded; then (value - mean)
+  // / std in float32.
   PixelLut MakeLut() const;
   void AddTo(DigestBuilder& digest) const;
 };
@@ -48,13 +49,17 @@ struct PixelSettings {
 // `defaults` hold the processor class's own mean and std.
 Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSettings& defaults);
 
-// Interleaved [height, width, 3] into planar tiles [tiles_high * tiles_wide, 3, tile_height, tile_width], the picture
-// at the top left, zeros elsewhere. The picture fits into the tiles.
-std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height, int tile_width);
+// Interleaved [height, width, 3] into planar tiles [tiles_high * tiles_wide, 3, tile_height,
+// tile_width], the picture at the top left, zeros elsewhere. The picture fits into the tiles.
+std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height,
+                                    int tile_width);
 
 // Makers of the registry. `type` is the canonical name.
-Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view type, const Json& settings);
-Result<std::unique_ptr<ImageProcessor>> MakeClipProcessor(std::string_view type, const Json& settings);
-Result<std::unique_ptr<ImageProcessor>> MakeVitProcessor(std::string_view type, const Json& settings);
+Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view type,
+                                                            const Json& settings);
+Result<std::unique_ptr<ImageProcessor>> MakeClipProcessor(std::string_view type,
+                                                          const Json& settings);
+Result<std::unique_ptr<ImageProcessor>> MakeVitProcessor(std::string_view type,
+                                                         const Json& settings);
 
 }  // namespace tessera::media

@@ -26,7 +26,8 @@ double Hamming(double x) {
   if (x == 0.0) return 1.0;
   if (x >= 1.0) return 0.0;
   x *= std::numbers::pi;
-  return std::sin(x) / x * (0.54f + 0.46f * std::cos(x));  // the window's constants are floats in Pillow
+  return std::sin(x) / x *
+         (0.54f + 0.46f * std::cos(x));  // the window's constants are floats in Pillow
 }
 
 double Cubic(double x) {
@@ -65,7 +66,7 @@ Filter FilterOf(Resample resample) {
 // For each output position the input positions that it reads, and their fixed-point weights.
 struct Taps {
   struct Span {
-    int first;      // input position
+    int first;  // input position
     int count;
     size_t weights;  // index of its first weight
   };
@@ -83,8 +84,10 @@ Taps MakeTaps(int in_size, int out_size, const Filter& filter) {
   std::vector<double> exact;
   for (int out = 0; out < out_size; ++out) {
     const double centre = (out + 0.5) * scale;
+    // NOLINTBEGIN(bugprone-incorrect-roundings): Pillow's own rounding, which lround is not
     const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int last = std::min(static_cast<int>(centre + support + 0.5), in_size);
+    // NOLINTEND(bugprone-incorrect-roundings)
     exact.clear();
     double sum = 0.0;
     for (int x = first; x < last; ++x) {
@@ -94,19 +97,22 @@ Taps MakeTaps(int in_size, int out_size, const Filter& filter) {
     taps.spans.push_back({first, last - first, taps.weights.size()});
     for (double weight : exact) {
       if (sum != 0.0) weight /= sum;
-      taps.weights.push_back(static_cast<int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kFractionBits)));
+      taps.weights.push_back(
+          static_cast<int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kFractionBits)));
     }
   }
   return taps;
 }
 
 inline uint8_t Clip(int32_t sum) {
-  return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255));  // the shift rounds down, as Pillow's does
+  return static_cast<uint8_t>(
+      std::clamp(sum >> kFractionBits, 0, 255));  // the shift rounds down, as Pillow's does
 }
 
 // `kLanes` sums at once: out[i] = clip(sum over j of weights[j] * in[j * stride + i]).
 template <int kLanes>
-[[gnu::always_inline]] inline void Convolve(const uint8_t* in, size_t stride, const int32_t* weights, int count, uint8_t* out) {
+[[gnu::always_inline]] inline void Convolve(const uint8_t* in, size_t stride,
+                                            const int32_t* weights, int count, uint8_t* out) {
   int32_t sums[kLanes];
   for (int i = 0; i < kLanes; ++i) sums[i] = kHalf;
   for (int j = 0; j < count; ++j, in += stride) {
@@ -116,8 +122,9 @@ template <int kLanes>
   for (int i = 0; i < kLanes; ++i) out[i] = Clip(sums[i]);
 }
 
-// The horizontal pass takes kRows rows at once, turned so that their samples of one column lie side by side: then both
-// passes run over contiguous lanes, and the compiler makes vector code of one loop.
+// The horizontal pass takes kRows rows at once, turned so that their samples of one column lie side
+// by side: then both passes run over contiguous lanes, and the compiler makes vector code of one
+// loop.
 constexpr int kRows = 16;
 constexpr int kBlockLanes = 3 * kRows;
 constexpr int kFewRows = 4;  // fewer rows than this are taken one by one
@@ -131,12 +138,14 @@ struct Pass {
   int rows;  // horizontal: of the picture; vertical: unused
 };
 
-[[gnu::always_inline]] inline void HorizontalBlocks(const Pass& pass, int in_width, uint8_t* turned) {
+[[gnu::always_inline]] inline void HorizontalBlocks(const Pass& pass, int in_width,
+                                                    uint8_t* turned) {
   for (int y0 = 0; y0 < pass.rows; y0 += kRows) {
     const int rows = std::min(kRows, pass.rows - y0);
     for (int x = 0; x < in_width; ++x) {
       uint8_t* lanes = turned + static_cast<size_t>(x) * kBlockLanes;
-      const uint8_t* pixel = pass.in + static_cast<size_t>(y0) * pass.in_stride + static_cast<size_t>(x) * 3;
+      const uint8_t* pixel =
+          pass.in + static_cast<size_t>(y0) * pass.in_stride + static_cast<size_t>(x) * 3;
       for (int r = 0; r < rows; ++r, pixel += pass.in_stride) {
         lanes[3 * r] = pixel[0];
         lanes[3 * r + 1] = pixel[1];
@@ -163,8 +172,9 @@ struct Pass {
   for (int y = 0; y < pass.rows; ++y) {
     uint8_t* out = pass.out + static_cast<size_t>(y) * pass.out_stride;
     for (const Taps::Span& span : pass.taps->spans) {
-      Convolve<3>(pass.in + static_cast<size_t>(y) * pass.in_stride + static_cast<size_t>(span.first) * 3, 3,
-                  pass.taps->weights.data() + span.weights, span.count, out);
+      Convolve<3>(
+          pass.in + static_cast<size_t>(y) * pass.in_stride + static_cast<size_t>(span.first) * 3,
+          3, pass.taps->weights.data() + span.weights, span.count, out);
       out += 3;
     }
   }
@@ -178,19 +188,25 @@ struct Pass {
     const uint8_t* in = pass.in + static_cast<size_t>(span.first) * pass.in_stride;
     const int32_t* weights = pass.taps->weights.data() + span.weights;
     size_t i = 0;
-    for (; i + kLanes <= row_bytes; i += kLanes) Convolve<kLanes>(in + i, pass.in_stride, weights, span.count, out + i);
-    for (; i + 8 <= row_bytes; i += 8) Convolve<8>(in + i, pass.in_stride, weights, span.count, out + i);
+    for (; i + kLanes <= row_bytes; i += kLanes)
+      Convolve<kLanes>(in + i, pass.in_stride, weights, span.count, out + i);
+    for (; i + 8 <= row_bytes; i += 8)
+      Convolve<8>(in + i, pass.in_stride, weights, span.count, out + i);
     for (; i < row_bytes; ++i) Convolve<1>(in + i, pass.in_stride, weights, span.count, out + i);
     out += pass.out_stride;
   }
 }
 
 [[gnu::always_inline]] inline void HorizontalBody(const Pass& pass, int in_width, uint8_t* turned) {
-  if (turned != nullptr) HorizontalBlocks(pass, in_width, turned);
-  else HorizontalRows(pass);
+  if (turned != nullptr)
+    HorizontalBlocks(pass, in_width, turned);
+  else
+    HorizontalRows(pass);
 }
 
-void HorizontalPlain(const Pass& pass, int in_width, uint8_t* turned) { HorizontalBody(pass, in_width, turned); }
+void HorizontalPlain(const Pass& pass, int in_width, uint8_t* turned) {
+  HorizontalBody(pass, in_width, turned);
+}
 void VerticalPlain(const Pass& pass) { VerticalBody(pass); }
 
 #if defined(__x86_64__)
@@ -217,8 +233,8 @@ void Vertical(const Pass& pass) {
   VerticalPlain(pass);
 }
 
-// Pillow steps through the source by repeated addition in double, which a multiplication would not reproduce; where the
-// sum runs past the edge the pixel stays black.
+// Pillow steps through the source by repeated addition in double, which a multiplication would not
+// reproduce; where the sum runs past the edge the pixel stays black.
 std::vector<int> NearestPositions(int in_size, int out_size) {
   const double step = static_cast<double>(in_size) / out_size;
   std::vector<int> positions(static_cast<size_t>(out_size));
@@ -231,13 +247,16 @@ std::vector<int> NearestPositions(int in_size, int out_size) {
 }
 
 std::vector<uint8_t> Nearest(const RgbView& image, int width, int height) {
-  const std::vector<int> columns = NearestPositions(image.width, width), rows = NearestPositions(image.height, height);
+  const std::vector<int> columns = NearestPositions(image.width, width),
+                         rows = NearestPositions(image.height, height);
   std::vector<uint8_t> out(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
   uint8_t* pixel = out.data();
   for (const int y : rows) {
     for (const int x : columns) {
       if (x >= 0 && y >= 0) {
-        const size_t at = (static_cast<size_t>(y) * static_cast<size_t>(image.width) + static_cast<size_t>(x)) * 3;
+        const size_t at =
+            (static_cast<size_t>(y) * static_cast<size_t>(image.width) + static_cast<size_t>(x)) *
+            3;
         std::memcpy(pixel, image.pixels.data() + at, 3);
       }
       pixel += 3;
@@ -254,12 +273,14 @@ std::optional<Resample> ResampleFromId(int64_t id) {
 }
 
 std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resample) {
-  TESSERA_CHECK(image.width >= 1 && image.height >= 1 && width >= 1 && height >= 1, "resize {}x{} to {}x{}", image.width,
-                image.height, width, height);
-  const size_t in_stride = static_cast<size_t>(image.width) * 3, out_stride = static_cast<size_t>(width) * 3;
-  TESSERA_CHECK(image.pixels.size() == in_stride * static_cast<size_t>(image.height), "{} bytes for {}x{}",
-                image.pixels.size(), image.width, image.height);
-  if (width == image.width && height == image.height) return {image.pixels.begin(), image.pixels.end()};
+  TESSERA_CHECK(image.width >= 1 && image.height >= 1 && width >= 1 && height >= 1,
+                "resize {}x{} to {}x{}", image.width, image.height, width, height);
+  const size_t in_stride = static_cast<size_t>(image.width) * 3,
+               out_stride = static_cast<size_t>(width) * 3;
+  TESSERA_CHECK(image.pixels.size() == in_stride * static_cast<size_t>(image.height),
+                "{} bytes for {}x{}", image.pixels.size(), image.width, image.height);
+  if (width == image.width && height == image.height)
+    return {image.pixels.begin(), image.pixels.end()};
   if (resample == Resample::kNearest) return Nearest(image, width, height);
   const Filter filter = FilterOf(resample);
   const auto horizontal = [&](std::vector<uint8_t> in, const uint8_t* source, int rows) {
@@ -277,7 +298,8 @@ std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resam
     return out;
   };
   const uint8_t* const pixels = image.pixels.data();
-  const int64_t fewer_rows = int64_t{image.height} - height, fewer_columns = int64_t{image.width} - width;
+  const int64_t fewer_rows = int64_t{image.height} - height,
+                fewer_columns = int64_t{image.width} - width;
   if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns) {
     std::vector<uint8_t> middle = vertical({}, pixels, in_stride);
     const uint8_t* const source = middle.data();

@@ -1,8 +1,8 @@
-// Hugging Face's CLIPImageProcessor (LLaVA's too) and ViTImageProcessor, Pillow variants: resize, crop at the centre,
-// one tile. They differ in defaults alone.
-#include <algorithm>
-
+// Hugging Face's CLIPImageProcessor (LLaVA's too) and ViTImageProcessor, Pillow variants: resize,
+// crop at the centre, one tile. They differ in defaults alone.
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/check.h"
 #include "media/processor_settings.h"
@@ -23,11 +23,19 @@ struct Settings {
 class StandardProcessor final : public ImageProcessor {
  public:
   StandardProcessor(std::string_view type, const Settings& settings, int height, int width)
-      : type_(type), settings_(settings), height_(height), width_(width), lut_(settings.pixels.MakeLut()) {
+      : type_(type),
+        settings_(settings),
+        height_(height),
+        width_(width),
+        lut_(settings.pixels.MakeLut()) {
     DigestBuilder digest;
-    digest.Add(type).Add(int64_t{settings.do_resize}).Add(static_cast<int64_t>(settings.resample)).Add(int64_t{settings.do_center_crop});
+    digest.Add(type)
+        .Add(int64_t{settings.do_resize})
+        .Add(static_cast<int64_t>(settings.resample))
+        .Add(int64_t{settings.do_center_crop});
     for (const SizeSetting* size : {&settings.size, &settings.crop}) {
-      for (const auto& side : {size->height, size->width, size->shortest_edge, size->longest_edge}) {
+      for (const auto& side :
+           {size->height, size->width, size->shortest_edge, size->longest_edge}) {
         digest.Add(int64_t{side.value_or(0)});
       }
     }
@@ -52,7 +60,8 @@ class StandardProcessor final : public ImageProcessor {
   Digest fingerprint_;
 };
 
-// The short side gets `edge`, the long one int(edge * long / short); with a longest edge both shrink until it holds.
+// The short side gets `edge`, the long one int(edge * long / short); with a longest edge both
+// shrink until it holds.
 TileLayout ResizedByEdge(int width, int height, int edge, std::optional<int> longest) {
   const double shorter = std::min(width, height), longer = std::max(width, height);
   double exact = edge;
@@ -77,38 +86,49 @@ TileLayout ResizedByEdge(int width, int height, int edge, std::optional<int> lon
 
 Result<TileLayout> StandardProcessor::LayoutOf(int width, int height) const {
   TESSERA_CHECK(width >= 1 && height >= 1, "picture of {}x{}", width, height);
-  TileLayout layout{.tiles_high = 1, .tiles_wide = 1, .resized_height = height, .resized_width = width};
+  TileLayout layout{
+      .tiles_high = 1, .tiles_wide = 1, .resized_height = height, .resized_width = width};
   if (settings_.do_resize && settings_.size.height) {
     layout.resized_height = *settings_.size.height;
     layout.resized_width = *settings_.size.width;
   } else if (settings_.do_resize) {
-    // A very long picture whose short side is enlarged to `edge` would become huge before most of it is cropped away.
+    // A very long picture whose short side is enlarged to `edge` would become huge before most of
+    // it is cropped away.
     const double longer = std::max(width, height), shorter = std::min(width, height);
-    const double pixels = longer / shorter * *settings_.size.shortest_edge * *settings_.size.shortest_edge;
+    const double pixels =
+        longer / shorter * *settings_.size.shortest_edge * *settings_.size.shortest_edge;
     constexpr double kMostPixels = double{1 << 26};
     if (!settings_.size.longest_edge && pixels > kMostPixels) {
       return Fail(ErrorCode::kInvalidArgument, "image is too long for its width for this model",
-                  {.field = "image", .limit = fmt::format("{:.0f} pixels after resizing", kMostPixels),
+                  {.field = "image",
+                   .limit = fmt::format("{:.0f} pixels after resizing", kMostPixels),
                    .value = fmt::format("{:.0f} pixels", pixels)});
     }
-    layout = ResizedByEdge(width, height, *settings_.size.shortest_edge, settings_.size.longest_edge);
+    layout =
+        ResizedByEdge(width, height, *settings_.size.shortest_edge, settings_.size.longest_edge);
   }
   if (layout.resized_height < 1 || layout.resized_width < 1) {
     return Fail(ErrorCode::kInvalidArgument, "image vanishes when it is resized for this model",
-                {.field = "image", .limit = "1 pixel a side after resizing",
+                {.field = "image",
+                 .limit = "1 pixel a side after resizing",
                  .value = fmt::format("{}x{}", layout.resized_width, layout.resized_height)});
   }
-  if (!settings_.do_center_crop && (layout.resized_height != height_ || layout.resized_width != width_)) {
+  if (!settings_.do_center_crop &&
+      (layout.resized_height != height_ || layout.resized_width != width_)) {
     return Fail(ErrorCode::kInvalidArgument, "image does not get the size that this model needs",
-                {.field = "image", .limit = fmt::format("{}x{}", width_, height_),
+                {.field = "image",
+                 .limit = fmt::format("{}x{}", width_, height_),
                  .value = fmt::format("{}x{}", layout.resized_width, layout.resized_height)});
   }
   return layout;
 }
 
-// Where a side of `size` lies in a crop of `crop`: the first source position, or a negative number of padding pixels.
-// Larger pictures lose (size - crop) / 2 rounded down before, smaller ones gain (crop - size) / 2 rounded up.
-int CropStart(int size, int crop) { return size >= crop ? (size - crop) / 2 : -((crop - size + 1) / 2); }
+// Where a side of `size` lies in a crop of `crop`: the first source position, or a negative number
+// of padding pixels. Larger pictures lose (size - crop) / 2 rounded down before, smaller ones gain
+// (crop - size) / 2 rounded up.
+int CropStart(int size, int crop) {
+  return size >= crop ? (size - crop) / 2 : -((crop - size + 1) / 2);
+}
 
 Result<ProcessedImage> StandardProcessor::Process(RgbView image) const {
   TESSERA_TRY(const TileLayout layout, LayoutOf(image.width, image.height));
@@ -122,11 +142,13 @@ Result<ProcessedImage> StandardProcessor::Process(RgbView image) const {
   const size_t plane = static_cast<size_t>(height_) * static_cast<size_t>(width_);
   out.tiles.resize(3 * plane);
   for (int y = std::max(0, -top); y < std::min(height_, image.height - top); ++y) {
-    const uint8_t* in = image.pixels.data() + static_cast<size_t>(y + top) * static_cast<size_t>(image.width) * 3;
+    const uint8_t* in =
+        image.pixels.data() + static_cast<size_t>(y + top) * static_cast<size_t>(image.width) * 3;
     uint8_t* row = out.tiles.data() + static_cast<size_t>(y) * static_cast<size_t>(width_);
     for (int x = std::max(0, -left); x < std::min(width_, image.width - left); ++x) {
       const uint8_t* pixel = in + static_cast<size_t>(x + left) * 3;
-      for (size_t channel = 0; channel < 3; ++channel) row[channel * plane + static_cast<size_t>(x)] = pixel[channel];
+      for (size_t channel = 0; channel < 3; ++channel)
+        row[channel * plane + static_cast<size_t>(x)] = pixel[channel];
     }
   }
   out.tile_height = height_;
@@ -136,7 +158,8 @@ Result<ProcessedImage> StandardProcessor::Process(RgbView image) const {
   return out;
 }
 
-Result<std::unique_ptr<ImageProcessor>> Make(std::string_view type, const Json& json, Settings settings) {
+Result<std::unique_ptr<ImageProcessor>> Make(std::string_view type, const Json& json,
+                                             Settings settings) {
   TESSERA_TRY([[maybe_unused]] const bool convert_rgb, ReadFlag(json, "do_convert_rgb", true));
   TESSERA_TRY(settings.do_resize, ReadFlag(json, "do_resize", settings.do_resize));
   TESSERA_TRY(settings.do_center_crop, ReadFlag(json, "do_center_crop", settings.do_center_crop));
@@ -151,24 +174,32 @@ Result<std::unique_ptr<ImageProcessor>> Make(std::string_view type, const Json& 
   }
   const SizeSetting& last = settings.do_center_crop ? settings.crop : settings.size;
   if (!last.height || !last.width || (!settings.do_center_crop && !settings.do_resize)) {
-    return Invalid("the image processor's settings leave the picture's size open",
-                   {.field = settings.do_center_crop ? "crop_size" : "size", .limit = "height and width",
-                    .value = settings.do_center_crop || settings.do_resize ? "edges" : "neither resizing nor cropping"});
+    return Invalid(
+        "the image processor's settings leave the picture's size open",
+        {.field = settings.do_center_crop ? "crop_size" : "size",
+         .limit = "height and width",
+         .value = settings.do_center_crop || settings.do_resize ? "edges"
+                                                                : "neither resizing nor cropping"});
   }
   return std::make_unique<StandardProcessor>(type, settings, *last.height, *last.width);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<ImageProcessor>> MakeClipProcessor(std::string_view type, const Json& settings) {
-  Settings defaults{.size = {.shortest_edge = 224}, .square = false, .resample = Resample::kBicubic,
-                    .do_center_crop = true, .crop = {.height = 224, .width = 224}};
+Result<std::unique_ptr<ImageProcessor>> MakeClipProcessor(std::string_view type,
+                                                          const Json& settings) {
+  Settings defaults{.size = {.shortest_edge = 224},
+                    .square = false,
+                    .resample = Resample::kBicubic,
+                    .do_center_crop = true,
+                    .crop = {.height = 224, .width = 224}};
   defaults.pixels.mean = {0.48145466, 0.4578275, 0.40821073};
   defaults.pixels.std = {0.26862954, 0.26130258, 0.27577711};
   return Make(type, settings, defaults);
 }
 
-Result<std::unique_ptr<ImageProcessor>> MakeVitProcessor(std::string_view type, const Json& settings) {
+Result<std::unique_ptr<ImageProcessor>> MakeVitProcessor(std::string_view type,
+                                                         const Json& settings) {
   return Make(type, settings, {.size = {.height = 224, .width = 224}});
 }
 

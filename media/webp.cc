@@ -1,10 +1,10 @@
-// WebP through libwebp: the first frame of any file, drawn on its canvas as WebPAnimDecoder would draw it.
-#include <algorithm>
-
+// WebP through libwebp: the first frame of any file, drawn on its canvas as WebPAnimDecoder would
+// draw it.
+#include <fmt/format.h>
 #include <webp/decode.h>
 #include <webp/demux.h>
 
-#include <fmt/format.h>
+#include <algorithm>
 
 #include "base/check.h"
 #include "media/codec.h"
@@ -43,7 +43,8 @@ class WebpCodec final : public Codec {
 std::span<const uint8_t> WebpCodec::Chunk(const char* name) const {
   WebPChunkIterator chunk{};
   std::span<const uint8_t> found;
-  if (WebPDemuxGetChunk(demuxer_.get(), name, 1, &chunk)) found = {chunk.chunk.bytes, chunk.chunk.size};
+  if (WebPDemuxGetChunk(demuxer_.get(), name, 1, &chunk))
+    found = {chunk.chunk.bytes, chunk.chunk.size};
   WebPDemuxReleaseChunkIterator(&chunk);  // the bytes are the file's own
   return found;
 }
@@ -52,9 +53,12 @@ Result<Header> WebpCodec::ReadHeader() {
   // Pillow knows a WebP by its first chunk.
   if (file_.size() < 16) return Truncated("WEBP", "no first chunk");
   const std::string_view first(reinterpret_cast<const char*>(file_.data()) + 12, 4);
-  if (first != "VP8 " && first != "VP8L" && first != "VP8X") return Damaged("WEBP", "unknown first chunk");
-  // Later releases of libwebp insist on the size of the extended header; ours might read on in the wrong place.
-  if (first == "VP8X" && (file_.size() < 20 || file_[16] != 10 || file_[17] != 0 || file_[18] != 0 || file_[19] != 0)) {
+  if (first != "VP8 " && first != "VP8L" && first != "VP8X")
+    return Damaged("WEBP", "unknown first chunk");
+  // Later releases of libwebp insist on the size of the extended header; ours might read on in the
+  // wrong place.
+  if (first == "VP8X" && (file_.size() < 20 || file_[16] != 10 || file_[17] != 0 ||
+                          file_[18] != 0 || file_[19] != 0)) {
     return Damaged("WEBP", "extended header of a wrong size");
   }
   const WebPData data{file_.data(), file_.size()};
@@ -73,22 +77,25 @@ Result<Header> WebpCodec::ReadHeader() {
   frame_found_ = WebPDemuxGetFrame(demuxer_.get(), 1, &frame_) != 0;
   if (!frame_found_) return Damaged("WEBP", "no frame");
   if (!frame_.complete) return Truncated("WEBP", "the first frame is not whole");
-  whole_canvas_ = !frame_.has_alpha && frame_.x_offset == 0 && frame_.y_offset == 0 && frame_.width == width_ &&
-                  frame_.height == height_;
+  whole_canvas_ = !frame_.has_alpha && frame_.x_offset == 0 && frame_.y_offset == 0 &&
+                  frame_.width == width_ && frame_.height == height_;
   const std::span<const uint8_t> xmp = Chunk("XMP ");
-  // RGBA of the frame unless decoded in place; inside libwebp 32-bit pixels of a lossless picture, or an alpha plane.
+  // RGBA of the frame unless decoded in place; inside libwebp 32-bit pixels of a lossless picture,
+  // or an alpha plane.
   const int64_t frame_pixels = int64_t{frame_.width} * frame_.height;
-  return Header{
-      .width = width_,
-      .height = height_,
-      .orientation = OrientationFrom(Chunk("EXIF"), {reinterpret_cast<const char*>(xmp.data()), xmp.size()}),
-      .animated = WebPDemuxGetI(demuxer_.get(), WEBP_FF_FRAME_COUNT) > 1,
-      .working_bytes = frame_pixels * (whole_canvas_ ? 5 : 9) + 256 * int64_t{frame_.width} + (int64_t{1} << 20)};
+  return Header{.width = width_,
+                .height = height_,
+                .orientation = OrientationFrom(
+                    Chunk("EXIF"), {reinterpret_cast<const char*>(xmp.data()), xmp.size()}),
+                .animated = WebPDemuxGetI(demuxer_.get(), WEBP_FF_FRAME_COUNT) > 1,
+                .working_bytes = frame_pixels * (whole_canvas_ ? 5 : 9) +
+                                 256 * int64_t{frame_.width} + (int64_t{1} << 20)};
 }
 
 Result<void> WebpCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   const size_t canvas_stride = size_t{3} * static_cast<size_t>(width_);
-  TESSERA_CHECK(rgb.size() == canvas_stride * static_cast<size_t>(height_), "rgb of {} bytes", rgb.size());
+  TESSERA_CHECK(rgb.size() == canvas_stride * static_cast<size_t>(height_), "rgb of {} bytes",
+                rgb.size());
   // The canvas is not shown by any pixel of a frame that lies elsewhere on it.
   if (frame_.x_offset < 0 || frame_.y_offset < 0 || frame_.width > width_ - frame_.x_offset ||
       frame_.height > height_ - frame_.y_offset) {
@@ -114,7 +121,8 @@ Result<void> WebpCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   switch (status) {
     case VP8_STATUS_OK: break;
     case VP8_STATUS_OUT_OF_MEMORY:
-      return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image", {.field = "image"});
+      return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image",
+                  {.field = "image"});
     case VP8_STATUS_SUSPENDED:
     case VP8_STATUS_NOT_ENOUGH_DATA: return Truncated("WEBP", "the first frame's data ends early");
     default: return Damaged("WEBP", "the first frame cannot be decoded");
@@ -122,8 +130,10 @@ Result<void> WebpCodec::Decode(std::span<uint8_t> rgb, const std::stop_token&) {
   if (whole_canvas_) return {};
   std::fill(rgb.begin(), rgb.end(), uint8_t{0});  // transparent black around the frame
   for (int y = 0; y < frame_.height; ++y) {
-    const uint8_t* in = rgba.data() + size_t{4} * static_cast<size_t>(frame_.width) * static_cast<size_t>(y);
-    uint8_t* out = rgb.data() + canvas_stride * static_cast<size_t>(frame_.y_offset + y) + size_t{3} * static_cast<size_t>(frame_.x_offset);
+    const uint8_t* in =
+        rgba.data() + size_t{4} * static_cast<size_t>(frame_.width) * static_cast<size_t>(y);
+    uint8_t* out = rgb.data() + canvas_stride * static_cast<size_t>(frame_.y_offset + y) +
+                   size_t{3} * static_cast<size_t>(frame_.x_offset);
     for (int x = 0; x < frame_.width; ++x) {
       out[3 * x] = in[4 * x];
       out[3 * x + 1] = in[4 * x + 1];

@@ -1,8 +1,12 @@
-// Runs a fuzz target without libFuzzer: every file of a corpus as it is, then mutations of them that depend on nothing but
-// the seed and their own number, so that any of them can be run again alone.
+// Runs a fuzz target without libFuzzer: every file of a corpus as it is, then mutations of them
+// that depend on nothing but the seed and their own number, so that any of them can be run again
+// alone.
 //
 // usage: TARGET CORPUS_DIR ITERATIONS SEED [FIRST]
-// exit code 0: all inputs returned; else the target died, and the last line says which input it was.
+// exit code 0: all inputs returned; else the target died, and the last line says which input it
+// was.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <csignal>
@@ -16,8 +20,6 @@
 #include <random>
 #include <string>
 #include <vector>
-
-#include <unistd.h>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 // There with a sanitizer only: called before it ends the process.
@@ -37,7 +39,8 @@ std::atomic<bool> is_seed{true};
 
 void SayWhere() {
   char text[96];
-  const int size = std::snprintf(text, sizeof text, "\nfuzz: died in %s %ld\n", is_seed ? "corpus file" : "iteration", current.load());
+  const int size = std::snprintf(text, sizeof text, "\nfuzz: died in %s %ld\n",
+                                 is_seed ? "corpus file" : "iteration", current.load());
   if (write(STDERR_FILENO, text, static_cast<size_t>(size)) < 0) _exit(3);
 }
 
@@ -50,8 +53,8 @@ void OnSignal(int signal) {
 class Mutator {
  public:
   Mutator(const std::vector<Bytes>& corpus, uint64_t seed, uint64_t number) : corpus_(corpus) {
-    std::seed_seq sequence{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), static_cast<uint32_t>(number),
-                           static_cast<uint32_t>(number >> 32)};
+    std::seed_seq sequence{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
+                           static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32)};
     random_.seed(sequence);
   }
 
@@ -80,11 +83,13 @@ class Mutator {
         if (rest > 0) data[at] = static_cast<uint8_t>(random_());
         break;
       case 3:
-        if (rest > 0) data.erase(data.begin() + Signed(at), data.begin() + Signed(at + Length(rest)));
+        if (rest > 0)
+          data.erase(data.begin() + Signed(at), data.begin() + Signed(at + Length(rest)));
         break;
       case 4: {  // repeat a stretch of itself
         const size_t length = Length(rest);
-        const Bytes copy(data.begin() + Signed(at), data.begin() + Signed(at + std::min(length, rest)));
+        const Bytes copy(data.begin() + Signed(at),
+                         data.begin() + Signed(at + std::min(length, rest)));
         const size_t to = Below(data.size() + 1);
         data.insert(data.begin() + Signed(to), copy.begin(), copy.end());
         break;
@@ -105,14 +110,31 @@ class Mutator {
       case 7: Number(data); break;
       case 8: Digits(data); break;
       default:  // near the front, where headers are
-        if (!data.empty()) data[Below(std::min<size_t>(data.size(), 64))] = static_cast<uint8_t>(random_());
+        if (!data.empty())
+          data[Below(std::min<size_t>(data.size(), 64))] = static_cast<uint8_t>(random_());
     }
   }
 
   // A length, count or offset that lies.
   void Number(Bytes& data) {
-    static constexpr uint64_t kValues[] = {0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 0x7fffffff, 0x80000000, 0xffffffff,
-                                           0x100000000, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff};
+    static constexpr uint64_t kValues[] = {0,
+                                           1,
+                                           2,
+                                           127,
+                                           128,
+                                           255,
+                                           256,
+                                           32767,
+                                           32768,
+                                           65535,
+                                           65536,
+                                           0x7fffffff,
+                                           0x80000000,
+                                           0xffffffff,
+                                           0x100000000,
+                                           0x7fffffffffffffff,
+                                           0x8000000000000000,
+                                           0xffffffffffffffff};
     const size_t size = size_t{1} << Below(4);
     if (data.size() < size) return;
     const size_t at = Below(data.size() - size + 1);
@@ -125,10 +147,13 @@ class Mutator {
 
   // The same in text.
   void Digits(Bytes& data) {
-    static constexpr const char* kValues[] = {"0", "-1", "1e999", "99999999999999999999", "2147483648", "null", "[]", "{}", "\"\"", "[[[[[[[["};
+    static constexpr const char* kValues[] = {
+        "0",  "-1",   "1e999",   "99999999999999999999", "2147483648", "null", "[]",
+        "{}", "\"\"", "[[[[[[[["};
     std::vector<size_t> starts;
     for (size_t i = 0; i < data.size(); ++i) {
-      if (data[i] >= '0' && data[i] <= '9' && (i == 0 || data[i - 1] < '0' || data[i - 1] > '9')) starts.push_back(i);
+      if (data[i] >= '0' && data[i] <= '9' && (i == 0 || data[i - 1] < '0' || data[i - 1] > '9'))
+        starts.push_back(i);
     }
     if (starts.empty()) return;
     const size_t at = starts[Below(starts.size())];
@@ -186,7 +211,8 @@ int main(int argc, char** argv) {
   if (__sanitizer_set_death_callback != nullptr) {
     __sanitizer_set_death_callback(SayWhere);
   } else {
-    for (const int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, OnSignal);
+    for (const int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL})
+      std::signal(signal, OnSignal);
   }
   std::signal(SIGALRM, OnSignal);
   if (first == 0) {

@@ -1,9 +1,9 @@
 #include "media/decode_budget.h"
 
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <thread>
-
-#include <gtest/gtest.h>
 
 namespace tessera {
 namespace {
@@ -50,7 +50,8 @@ TEST(DecodeBudget, PatienceDeadlineAndStopEndTheWait) {
   const auto patience = budget.Acquire(1, {.patience = milliseconds(1)});
   ASSERT_FALSE(patience);
   EXPECT_EQ(patience.error().code, ErrorCode::kResourceExhausted);
-  const auto deadline = budget.Acquire(1, {.deadline = std::chrono::steady_clock::now() - milliseconds(1)});
+  const auto deadline =
+      budget.Acquire(1, {.deadline = std::chrono::steady_clock::now() - milliseconds(1)});
   ASSERT_FALSE(deadline);
   EXPECT_EQ(deadline.error().code, ErrorCode::kDeadlineExceeded);
   std::stop_source stop;
@@ -58,7 +59,8 @@ TEST(DecodeBudget, PatienceDeadlineAndStopEndTheWait) {
     WaitForWaiters(budget, 1);
     stop.request_stop();
   });
-  const auto stopped = budget.Acquire(1, {.stop = stop.get_token(), .patience = std::chrono::hours(1)});
+  const auto stopped =
+      budget.Acquire(1, {.stop = stop.get_token(), .patience = std::chrono::hours(1)});
   ASSERT_FALSE(stopped);
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(budget.waiting(), 0);
@@ -95,7 +97,8 @@ TEST(DecodeBudget, NeverExceededByManyThreads) {
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 500; ++i) {
-        const auto lease = budget.Acquire(1 + (i * 37 + t * 101) % 700, {.patience = std::chrono::hours(1)});
+        const auto lease =
+            budget.Acquire(1 + (i * 37 + t * 101) % 700, {.patience = std::chrono::hours(1)});
         ASSERT_TRUE(lease);
       }
     });

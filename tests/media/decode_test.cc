@@ -1,11 +1,11 @@
 // What decoding refuses, and what that costs.
 #include "media/decode.h"
 
-#include <array>
-#include <map>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <array>
+#include <map>
 
 #include "tests/media/test_files.h"
 
@@ -43,8 +43,10 @@ TEST(Refusals, EveryBrokenFileGivesOneClearError) {
     EXPECT_EQ(image.error().field, "image");
     EXPECT_FALSE(image.error().limit.empty()) << image.error().Describe();
     EXPECT_FALSE(image.error().value.empty()) << image.error().Describe();
-    if (const auto expected = texts.find(golden["why"].get<std::string>()); expected != texts.end()) {
-      EXPECT_THAT(expected->second, ::testing::Contains(std::string(image.error().what.view()))) << image.error().Describe();
+    if (const auto expected = texts.find(golden["why"].get<std::string>());
+        expected != texts.end()) {
+      EXPECT_THAT(expected->second, ::testing::Contains(std::string(image.error().what.view())))
+          << image.error().Describe();
     }
     EXPECT_EQ(budget.in_use(), 0);
   }
@@ -52,8 +54,9 @@ TEST(Refusals, EveryBrokenFileGivesOneClearError) {
 }
 
 TEST(Refusals, LimitsAreCheckedBeforeAnythingIsTaken) {
-  for (const char* file : {"bomb_40000.png", "bomb_2e9_1.png", "bomb_2e31.png", "bomb_grey1.png", "side.png", "bomb_65500.jpg",
-                           "bomb_slow.jpg", "bomb_vp8x.webp", "other.gif", "text_bomb.png", "icc_many.png"}) {
+  for (const char* file : {"bomb_40000.png", "bomb_2e9_1.png", "bomb_2e31.png", "bomb_grey1.png",
+                           "side.png", "bomb_65500.jpg", "bomb_slow.jpg", "bomb_vp8x.webp",
+                           "other.gif", "text_bomb.png", "icc_many.png"}) {
     DecodeBudget budget;
     EXPECT_FALSE(DecodeImage(ReadPicture(file), DecodeLimits{}, budget)) << file;
     EXPECT_EQ(budget.peak(), 0) << file;
@@ -71,8 +74,11 @@ TEST(Refusals, NameLimitAndValue) {
   ASSERT_FALSE(gif);
   EXPECT_EQ(gif.error().limit, "JPEG, PNG or WebP");
   EXPECT_EQ(gif.error().value, "GIF");
-  for (const auto& [file, name] : {std::pair("other.bmp", "BMP"), {"other_le.tif", "TIFF"}, {"other_be.tif", "TIFF"},
-                                   {"other.heic", "HEIC"}, {"other.avif", "AVIF"}}) {
+  for (const auto& [file, name] : {std::pair("other.bmp", "BMP"),
+                                   {"other_le.tif", "TIFF"},
+                                   {"other_be.tif", "TIFF"},
+                                   {"other.heic", "HEIC"},
+                                   {"other.avif", "AVIF"}}) {
     const auto other = DecodeImage(ReadPicture(file), DecodeLimits{}, budget);
     ASSERT_FALSE(other);
     EXPECT_EQ(other.error().value, name);
@@ -93,11 +99,20 @@ TEST(Limits, AreInclusive) {
   const auto slow = ReadPicture("jpeg_slow.jpg");  // libjpeg writes ten scans
   EXPECT_TRUE(DecodeImage(slow, {.max_progressive_scans = 10}, budget));
   EXPECT_FALSE(DecodeImage(slow, {.max_progressive_scans = 9}, budget));
+  // Two scans of all three components, eight of one: 2 + 8 / 3 passes over 64 x 64 pixels, rounded
+  // down scan by scan.
+  const int64_t scanned = 2 * 4096 + 8 * (4096 / 3);
+  EXPECT_TRUE(DecodeImage(slow, {.max_scanned_pixels = scanned}, budget));
+  const auto over = DecodeImage(slow, {.max_scanned_pixels = scanned - 1}, budget);
+  ASSERT_FALSE(over);
+  EXPECT_EQ(over.error().what.view(), "image has too many progressive scans for its size");
 }
 
 TEST(Decode, EveryCutOfAFileIsRefusedOrWhole) {
-  for (const char* name : {"orient_6.jpg", "jpeg_s2_p1_17x13.jpg", "jpeg_cmyk_p0_8x8.jpg", "png_c6_d16_i1_13x11.png", "png_many_idat.png",
-                           "png_apng.png", "webp_lossy_rgba_33x21.webp", "webp_lossless_rgb_16x16.webp", "webp_animated.webp"}) {
+  for (const char* name :
+       {"orient_6.jpg", "jpeg_s2_p1_17x13.jpg", "jpeg_cmyk_p0_8x8.jpg", "png_c6_d16_i1_13x11.png",
+        "png_many_idat.png", "png_apng.png", "webp_lossy_rgba_33x21.webp",
+        "webp_lossless_rgb_16x16.webp", "webp_animated.webp"}) {
     SCOPED_TRACE(name);
     const auto file = ReadPicture(name);
     DecodeBudget budget;
@@ -134,7 +149,9 @@ TEST(Decode, ProbeAgrees) {
     EXPECT_EQ(image->memory.bytes(), static_cast<int64_t>(image->rgb.size()));
     EXPECT_EQ(budget.in_use() - before, image->memory.bytes());
     EXPECT_GE(info->decode_bytes, image->memory.bytes());
-    EXPECT_EQ(ImageFormatName(image->format), golden["format"].get<std::string>() == "MPO" ? "JPEG" : golden["format"].get<std::string>());
+    EXPECT_EQ(ImageFormatName(image->format), golden["format"].get<std::string>() == "MPO"
+                                                  ? "JPEG"
+                                                  : golden["format"].get<std::string>());
     if (golden.contains("animated")) {
       EXPECT_EQ(image->animated, golden["animated"].get<bool>());
     }
@@ -172,7 +189,8 @@ TEST(Decode, StopsWhenAsked) {
   std::stop_source stop;
   stop.request_stop();
   DecodeBudget budget;
-  const auto image = DecodeImage(ReadPicture("jpeg_slow.jpg"), DecodeLimits{}, budget, {.stop = stop.get_token()});
+  const auto image =
+      DecodeImage(ReadPicture("jpeg_slow.jpg"), DecodeLimits{}, budget, {.stop = stop.get_token()});
   ASSERT_FALSE(image);
   EXPECT_EQ(image.error().code, ErrorCode::kCancelled);
 }

@@ -1,8 +1,8 @@
 #include "media/digest.h"
 
-#include <set>
-
 #include <gtest/gtest.h>
+
+#include <set>
 
 #include "media/image_processor.h"
 
@@ -11,12 +11,16 @@ namespace {
 
 TEST(Digest, IsSha256OfLengthPrefixedFields) {
   // printf '\x03\0\0\0\0\0\0\0abc' | sha256sum
-  EXPECT_EQ(DigestBuilder().Add("abc").Finish().Hex(), "ce91dc5eec0139adf091900d225971d6ad246a845bad791b5693a9d0d55dd391");
-  EXPECT_EQ(DigestBuilder().Finish().Hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(DigestBuilder().Add("abc").Finish().Hex(),
+            "ce91dc5eec0139adf091900d225971d6ad246a845bad791b5693a9d0d55dd391");
+  EXPECT_EQ(DigestBuilder().Finish().Hex(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 TEST(Digest, FieldsDoNotRunTogether) {
-  const auto of = [](std::string_view a, std::string_view b) { return DigestBuilder().Add(a).Add(b).Finish(); };
+  const auto of = [](std::string_view a, std::string_view b) {
+    return DigestBuilder().Add(a).Add(b).Finish();
+  };
   EXPECT_NE(of("ab", "c"), of("a", "bc"));
   EXPECT_NE(of("ab", ""), of("", "ab"));
   EXPECT_EQ(of("ab", "c"), of("ab", "c"));
@@ -41,12 +45,14 @@ TEST(Digest, EverythingThatCountsChangesIt) {
   all.insert(DigestOf("tenant2", "model", processor, Image(30, 100, 1, 2)));
   all.insert(DigestOf("", "tenantmodel", processor, Image(30, 100, 1, 2)));
   all.insert(DigestOf("tenant", "model2", processor, Image(30, 100, 1, 2)));
-  all.insert(DigestOf("tenant", "model", DigestBuilder().Add("other").Finish(), Image(30, 100, 1, 2)));
+  all.insert(
+      DigestOf("tenant", "model", DigestBuilder().Add("other").Finish(), Image(30, 100, 1, 2)));
   ProcessedImage pixel = Image(30, 100, 1, 2);
   pixel.tiles.back() ^= 1;
   all.insert(DigestOf("tenant", "model", processor, pixel));
   EXPECT_EQ(all.size(), 8u);
-  EXPECT_EQ(DigestOf("tenant", "model", processor, Image(30, 100, 1, 2)), DigestOf("tenant", "model", processor, Image(30, 100, 1, 2)));
+  EXPECT_EQ(DigestOf("tenant", "model", processor, Image(30, 100, 1, 2)),
+            DigestOf("tenant", "model", processor, Image(30, 100, 1, 2)));
   std::hash<Digest> hash;
   EXPECT_NE(hash(*all.begin()), hash(*all.rbegin()));
 }

@@ -36,9 +36,11 @@ class BentGolden : public ::testing::Test {
     const auto all = ReadJsonFile("expected.json");
     expected_["mllama_tile20"] = all["mllama_tile20"];
     expected_["mllama_tile20"]["images"] = nlohmann::ordered_json::object();
-    expected_["mllama_tile20"]["images"]["size_97x89.png"] = all["mllama_tile20"]["images"]["size_97x89.png"];
+    expected_["mllama_tile20"]["images"]["size_97x89.png"] =
+        all["mllama_tile20"]["images"]["size_97x89.png"];
     for (const char* file : {"mllama_tile20.preprocessor_config.json", "expected_u8.safetensors"}) {
-      std::filesystem::copy_file(DataDir() / file, dir_ / file, std::filesystem::copy_options::overwrite_existing);
+      std::filesystem::copy_file(DataDir() / file, dir_ / file,
+                                 std::filesystem::copy_options::overwrite_existing);
     }
   }
   size_t Failures() {
@@ -49,7 +51,9 @@ class BentGolden : public ::testing::Test {
     return report.failures();
   }
   nlohmann::ordered_json& Decoded() { return decoded_["images"]["orient_6.png"]; }
-  nlohmann::ordered_json& Expected() { return expected_["mllama_tile20"]["images"]["size_97x89.png"]; }
+  nlohmann::ordered_json& Expected() {
+    return expected_["mllama_tile20"]["images"]["size_97x89.png"];
+  }
 
   std::filesystem::path dir_;
   nlohmann::ordered_json decoded_, expected_;

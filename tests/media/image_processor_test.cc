@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/media/test_files.h"
@@ -27,32 +28,46 @@ TEST(ImageProcessor, BadSettingsAreNamed) {
       {R"({})", "image_processor_type"},
       {R"({"image_processor_type": 3})", "image_processor_type"},
       {R"({"image_processor_type": "NoSuchProcessor"})", "image_processor_type"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 20, "width": 21}})", "size"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"shortest_edge": 20}})", "size"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 20, "width": 21}})",
+       "size"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"shortest_edge": 20}})",
+       "size"},
       {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 20}})", "size"},
       {R"({"image_processor_type": "MllamaImageProcessor", "size": "large"})", "size"},
       {R"({"image_processor_type": "MllamaImageProcessor", "size": -5})", "size"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 1e9, "width": 1e9}})", "size.height"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 18446744073709551615, "width": 5}})", "size.height"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 1e9, "width": 1e9}})",
+       "size.height"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "size": {"height": 18446744073709551615, "width": 5}})",
+       "size.height"},
       {R"({"image_processor_type": "MllamaImageProcessor", "size": 100000})", "size"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 0})", "max_image_tiles"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 1000000})", "max_image_tiles"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 2.5})", "max_image_tiles"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": true})", "max_image_tiles"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 0})",
+       "max_image_tiles"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 1000000})",
+       "max_image_tiles"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": 2.5})",
+       "max_image_tiles"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "max_image_tiles": true})",
+       "max_image_tiles"},
       {R"({"image_processor_type": "MllamaImageProcessor", "resample": 6})", "resample"},
       {R"({"image_processor_type": "MllamaImageProcessor", "resample": -1})", "resample"},
       {R"({"image_processor_type": "MllamaImageProcessor", "resample": "bilinear"})", "resample"},
       {R"({"image_processor_type": "MllamaImageProcessor", "do_resize": false})", "do_resize"},
       {R"({"image_processor_type": "MllamaImageProcessor", "do_pad": false})", "do_pad"},
       {R"({"image_processor_type": "MllamaImageProcessor", "do_rescale": 1})", "do_rescale"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "rescale_factor": "1/255"})", "rescale_factor"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "rescale_factor": 1e300})", "rescale_factor"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "image_mean": [0.5, 0.5]})", "image_mean"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "image_mean": [0.5, 0.5, "x"]})", "image_mean"},
-      {R"({"image_processor_type": "MllamaImageProcessor", "image_std": [0.5, 0, 0.5]})", "image_std"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "rescale_factor": "1/255"})",
+       "rescale_factor"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "rescale_factor": 1e300})",
+       "rescale_factor"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "image_mean": [0.5, 0.5]})",
+       "image_mean"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "image_mean": [0.5, 0.5, "x"]})",
+       "image_mean"},
+      {R"({"image_processor_type": "MllamaImageProcessor", "image_std": [0.5, 0, 0.5]})",
+       "image_std"},
       {R"({"image_processor_type": "MllamaImageProcessor", "image_std": 1e300})", "image_std"},
       {R"({"image_processor_type": "CLIPImageProcessor", "do_center_crop": false})", "size"},
-      {R"({"image_processor_type": "CLIPImageProcessor", "crop_size": {"shortest_edge": 4}})", "crop_size"},
+      {R"({"image_processor_type": "CLIPImageProcessor", "crop_size": {"shortest_edge": 4}})",
+       "crop_size"},
       {R"({"image_processor_type": "ViTImageProcessor", "do_resize": false})", "size"},
   };
   for (const auto& [settings, field] : cases) {
@@ -61,17 +76,20 @@ TEST(ImageProcessor, BadSettingsAreNamed) {
     EXPECT_EQ(processor.error().field, field) << settings << ": " << processor.error().Describe();
     EXPECT_FALSE(processor.error().limit.empty()) << settings;
   }
-  const auto unknown = MakeImageProcessor(Json::parse(R"({"image_processor_type": "NoSuchProcessor"})"));
+  const auto unknown =
+      MakeImageProcessor(Json::parse(R"({"image_processor_type": "NoSuchProcessor"})"));
   EXPECT_EQ(unknown.error().code, ErrorCode::kUnimplemented);
   EXPECT_THAT(unknown.error().limit, HasSubstr("MllamaImageProcessor"));
   EXPECT_EQ(unknown.error().value, "NoSuchProcessor");
 }
 
 TEST(ImageProcessor, NamesOfAType) {
-  for (const char* type : {"MllamaImageProcessor", "MllamaImageProcessorFast", "MllamaImageProcessorPil"}) {
+  for (const char* type :
+       {"MllamaImageProcessor", "MllamaImageProcessorFast", "MllamaImageProcessorPil"}) {
     EXPECT_EQ(Make(Json{{"image_processor_type", type}}.dump())->type(), "MllamaImageProcessor");
   }
-  EXPECT_EQ(Make(R"({"feature_extractor_type": "CLIPFeatureExtractor"})")->type(), "CLIPImageProcessor");
+  EXPECT_EQ(Make(R"({"feature_extractor_type": "CLIPFeatureExtractor"})")->type(),
+            "CLIPImageProcessor");
   const auto by_model = MakeImageProcessor(Json::object(), "llava");
   ASSERT_TRUE(by_model);
   EXPECT_EQ((*by_model)->type(), "CLIPImageProcessor");
@@ -80,18 +98,22 @@ TEST(ImageProcessor, NamesOfAType) {
 TEST(ImageProcessor, FingerprintTellsSettingsApart) {
   const std::string base = R"({"image_processor_type": "MllamaImageProcessor")";
   std::vector<Digest> all;
-  for (const char* more : {"", R"(, "size": 32)", R"(, "max_image_tiles": 5)", R"(, "resample": 3)", R"(, "rescale_factor": 0.5)",
-                           R"(, "do_rescale": false)", R"(, "do_normalize": false)", R"(, "image_mean": [0.5, 0.5, 0.51])",
-                           R"(, "image_std": 0.25)"}) {
+  for (const char* more :
+       {"", R"(, "size": 32)", R"(, "max_image_tiles": 5)", R"(, "resample": 3)",
+        R"(, "rescale_factor": 0.5)", R"(, "do_rescale": false)", R"(, "do_normalize": false)",
+        R"(, "image_mean": [0.5, 0.5, 0.51])", R"(, "image_std": 0.25)"}) {
     all.push_back(Make(base + more + "}")->fingerprint());
   }
   std::sort(all.begin(), all.end());
   EXPECT_EQ(std::adjacent_find(all.begin(), all.end()), all.end());
-  EXPECT_EQ(Make(base + "}")->fingerprint(), Make(base + R"(, "size": [224, 224], "image_mean": 0.5, "resample": 2, "other": 1})")->fingerprint());
+  EXPECT_EQ(Make(base + "}")->fingerprint(),
+            Make(base + R"(, "size": [224, 224], "image_mean": 0.5, "resample": 2, "other": 1})")
+                ->fingerprint());
 }
 
 TEST(ImageProcessor, LutIsExact) {
-  const auto processor = Make(R"({"image_processor_type": "MllamaImageProcessor", "size": 4, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.25, 0.7]})");
+  const auto processor = Make(
+      R"({"image_processor_type": "MllamaImageProcessor", "size": 4, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.25, 0.7]})");
   std::vector<uint8_t> pixels(3);
   const auto image = processor->Process({1, 1, pixels});
   ASSERT_TRUE(image);
@@ -105,13 +127,15 @@ TEST(ImageProcessor, LutIsExact) {
 }
 
 TEST(ImageProcessor, MllamaLayoutsOfOddSizes) {
-  const auto processor = Make(R"({"image_processor_type": "MllamaImageProcessor", "size": 560, "max_image_tiles": 4})");
+  const auto processor = Make(
+      R"({"image_processor_type": "MllamaImageProcessor", "size": 560, "max_image_tiles": 4})");
   // (width, height) -> (tiles high, tiles wide, resized height, resized width, id)
   struct Case {
     int width, height, high, wide, to_height, to_width, id;
   };
-  for (const Case& c : {Case{560, 560, 1, 1, 560, 560, 1}, Case{1, 1, 1, 1, 560, 560, 1}, Case{1120, 560, 1, 2, 560, 1120, 2},
-                        Case{1, 5000, 4, 1, 2240, 1, 8}, Case{5000, 1, 1, 4, 1, 2240, 4}, Case{4000, 3000, 2, 2, 840, 1120, 6}}) {
+  for (const Case& c : {Case{560, 560, 1, 1, 560, 560, 1}, Case{1, 1, 1, 1, 560, 560, 1},
+                        Case{1120, 560, 1, 2, 560, 1120, 2}, Case{1, 5000, 4, 1, 2240, 1, 8},
+                        Case{5000, 1, 1, 4, 1, 2240, 4}, Case{4000, 3000, 2, 2, 840, 1120, 6}}) {
     const auto layout = processor->LayoutOf(c.width, c.height);
     ASSERT_TRUE(layout);
     EXPECT_EQ(layout->tiles_high, c.high);
@@ -126,9 +150,14 @@ TEST(ImageProcessor, MllamaLayoutsOfOddSizes) {
 TEST(ImageProcessor, EveryGeometryHasALayoutThatFits) {
   for (const int tiles : {1, 2, 3, 4, 7, 8}) {
     for (const int tile : {1, 13, 28, 560}) {
-      const auto processor = Make(Json{{"image_processor_type", "MllamaImageProcessor"}, {"size", tile}, {"max_image_tiles", tiles}}.dump());
-      for (const int width : {1, 2, 13, 27, 28, 29, 559, 560, 561, 1120, 4099, 20000, 65535, 1000000}) {
-        for (const int height : {1, 2, 13, 27, 28, 29, 559, 560, 561, 1120, 4099, 20000, 65535, 1000000}) {
+      const auto processor = Make(Json{
+          {"image_processor_type", "MllamaImageProcessor"},
+          {"size", tile},
+          {"max_image_tiles", tiles}}.dump());
+      for (const int width :
+           {1, 2, 13, 27, 28, 29, 559, 560, 561, 1120, 4099, 20000, 65535, 1000000}) {
+        for (const int height :
+             {1, 2, 13, 27, 28, 29, 559, 560, 561, 1120, 4099, 20000, 65535, 1000000}) {
           const auto layout = processor->LayoutOf(width, height);
           ASSERT_TRUE(layout);
           ASSERT_GE(layout->resized_height, 1);
@@ -169,16 +198,20 @@ TEST_F(ModelDir, NothingThere) {
 }
 
 TEST_F(ModelDir, ProcessorConfigComesFirst) {
-  Write("preprocessor_config.json", R"({"image_processor_type": "MllamaImageProcessor", "size": 32})");
+  Write("preprocessor_config.json",
+        R"({"image_processor_type": "MllamaImageProcessor", "size": 32})");
   Write("processor_config.json", R"({"processor_class": "X"})");
   EXPECT_EQ((*LoadImageProcessor(dir_))->tile_height(), 32);
-  Write("processor_config.json", R"({"image_processor": {"image_processor_type": "MllamaImageProcessor", "size": 48}})");
+  Write("processor_config.json",
+        R"({"image_processor": {"image_processor_type": "MllamaImageProcessor", "size": 48}})");
   EXPECT_EQ((*LoadImageProcessor(dir_))->tile_height(), 48);
 }
 
 TEST_F(ModelDir, BrokenFiles) {
-  for (const std::string& text : {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string(100000, '['),
-                                 std::string("{\"size\": ") + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("null"),
+        std::string(100000, '['),
+        std::string("{\"size\": ") + std::string(1000, '[') + std::string(1000, ']') + "}"}) {
     Write("preprocessor_config.json", text);
     const auto processor = LoadImageProcessor(dir_);
     ASSERT_FALSE(processor);

@@ -28,7 +28,8 @@ TEST(Resize, EqualsPillowBitForBit) {
     const auto pixels = Pattern(width, height, seed);
     const auto out = Resize({width, height, pixels}, to_width, to_height, *ResampleFromId(row[5]));
     ASSERT_EQ(out.size(), size_t{3} * to_width * to_height);
-    EXPECT_EQ(crc32(0, out.data(), static_cast<uInt>(out.size())), row[6].get<uint64_t>()) << row.dump();
+    EXPECT_EQ(crc32(0, out.data(), static_cast<uInt>(out.size())), row[6].get<uint64_t>())
+        << row.dump();
     ++count;
   }
   EXPECT_EQ(count, 300u);
@@ -38,12 +39,15 @@ TEST(Resize, OneColourStaysThatColour) {
   for (const int id : {0, 1, 2, 3, 4, 5}) {
     for (const auto& [width, height] : {std::pair(1, 1), {7, 300}, {640, 3}, {65535, 1}}) {
       std::vector<uint8_t> pixels(size_t{3} * width * height);
-      for (size_t i = 0; i < pixels.size(); i += 3) pixels[i] = 255, pixels[i + 1] = 1, pixels[i + 2] = 77;
+      for (size_t i = 0; i < pixels.size(); i += 3)
+        pixels[i] = 255, pixels[i + 1] = 1, pixels[i + 2] = 77;
       for (const auto& [to_width, to_height] : {std::pair(1, 1), {13, 11}, {1, 1000}, {2240, 2}}) {
         const auto out = Resize({width, height, pixels}, to_width, to_height, *ResampleFromId(id));
         bool same = true;
-        for (size_t i = 0; i < out.size(); i += 3) same &= out[i] == 255 && out[i + 1] == 1 && out[i + 2] == 77;
-        EXPECT_TRUE(same) << id << ": " << width << "x" << height << " to " << to_width << "x" << to_height;
+        for (size_t i = 0; i < out.size(); i += 3)
+          same &= out[i] == 255 && out[i + 1] == 1 && out[i + 2] == 77;
+        EXPECT_TRUE(same) << id << ": " << width << "x" << height << " to " << to_width << "x"
+                          << to_height;
       }
     }
   }
@@ -51,7 +55,8 @@ TEST(Resize, OneColourStaysThatColour) {
 
 TEST(Resize, SameSizeIsACopy) {
   const auto pixels = Pattern(31, 17, 4);
-  for (const int id : {0, 1, 2, 3, 4, 5}) EXPECT_EQ(Resize({31, 17, pixels}, 31, 17, *ResampleFromId(id)), pixels);
+  for (const int id : {0, 1, 2, 3, 4, 5})
+    EXPECT_EQ(Resize({31, 17, pixels}, 31, 17, *ResampleFromId(id)), pixels);
 }
 
 TEST(Resize, FilterNumbers) {

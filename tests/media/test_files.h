@@ -5,14 +5,15 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 namespace tessera {
 
-inline std::filesystem::path DataDir() { return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests/media/data"; }
+inline std::filesystem::path DataDir() {
+  return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests/media/data";
+}
 
 inline std::vector<uint8_t> ReadFile(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -20,7 +21,9 @@ inline std::vector<uint8_t> ReadFile(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-inline std::vector<uint8_t> ReadPicture(const std::string& name) { return ReadFile(DataDir() / "pictures" / name); }
+inline std::vector<uint8_t> ReadPicture(const std::string& name) {
+  return ReadFile(DataDir() / "pictures" / name);
+}
 
 inline nlohmann::ordered_json ReadJsonFile(const std::string& name) {
   const std::vector<uint8_t> bytes = ReadFile(DataDir() / name);

@@ -1,15 +1,16 @@
-// --image-cases: decoders against decoded.json, image processors against expected.json (docs/fidelity.md).
+// --image-cases: decoders against decoded.json, image processors against expected.json
+// (docs/fidelity.md).
+#include <fmt/format.h>
+#include <zlib.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <map>
-#include <optional>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <zlib.h>
+#include <optional>
 
 #include "media/decode.h"
 #include "media/image_processor.h"
@@ -23,10 +24,11 @@ namespace fs = std::filesystem;
 
 // Bounds of docs/fidelity.md.
 constexpr double kPixelBound = 1e-5;
-constexpr double kSummaryBound = 1e-4;      // means and deviations, whose own rounding depends on the order of the sum
-constexpr int kDecodedLevels = 3;           // a lossy picture decoded by another library
-constexpr int kProcessedLevels = 4;         // the same, after resizing
-constexpr double kMostOutside = 0.01;       // of the samples
+constexpr double kSummaryBound =
+    1e-4;  // means and deviations, whose own rounding depends on the order of the sum
+constexpr int kDecodedLevels = 3;      // a lossy picture decoded by another library
+constexpr int kProcessedLevels = 4;    // the same, after resizing
+constexpr double kMostOutside = 0.01;  // of the samples
 constexpr double kDecodedMeanBound = 1.0;
 
 std::optional<std::vector<uint8_t>> ReadBytes(const fs::path& path) {
@@ -52,13 +54,15 @@ class Uint8Tensors {
     uint64_t size;
     std::memcpy(&size, bytes->data(), 8);
     if (size > bytes->size() - 8) return;
-    header_ = Json::parse(bytes->begin() + 8, bytes->begin() + 8 + static_cast<int64_t>(size), nullptr, false);
+    header_ = Json::parse(bytes->begin() + 8, bytes->begin() + 8 + static_cast<int64_t>(size),
+                          nullptr, false);
     data_.assign(bytes->begin() + 8 + static_cast<int64_t>(size), bytes->end());
   }
   std::optional<std::span<const uint8_t>> Find(const std::string& key) const {
     if (!header_.is_object() || !header_.contains(key)) return std::nullopt;
     const auto offsets = header_[key].at("data_offsets").get<std::vector<uint64_t>>();
-    if (header_[key].at("dtype") != "U8" || offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_.size()) {
+    if (header_[key].at("dtype") != "U8" || offsets.size() != 2 || offsets[0] > offsets[1] ||
+        offsets[1] > data_.size()) {
       return std::nullopt;
     }
     return std::span(data_).subspan(offsets[0], offsets[1] - offsets[0]);
@@ -79,7 +83,9 @@ struct Picture {
 class ImageCases {
  public:
   ImageCases(fs::path expected_dir, fs::path images_dir, Report& report)
-      : expected_dir_(std::move(expected_dir)), images_dir_(std::move(images_dir)), report_(report),
+      : expected_dir_(std::move(expected_dir)),
+        images_dir_(std::move(images_dir)),
+        report_(report),
         tensors_(expected_dir_ / "expected_u8.safetensors") {}
 
   void Run();
@@ -88,10 +94,12 @@ class ImageCases {
   Picture& Load(const std::string& file);
   void CheckDecoded(const std::string& file, const Json& golden);
   void CheckProcessor(const std::string& name, const Json& golden);
-  void CheckProcessed(const ImageProcessor& processor, const std::string& id, const std::string& file, const Json& golden,
-                      double level_size);
-  void CheckUint8(const ProcessedImage& image, const std::string& id, const std::string& key, bool exact);
-  void CheckValues(const ProcessedImage& image, const std::string& id, const Json& golden, bool exact, double level_size);
+  void CheckProcessed(const ImageProcessor& processor, const std::string& id,
+                      const std::string& file, const Json& golden, double level_size);
+  void CheckUint8(const ProcessedImage& image, const std::string& id, const std::string& key,
+                  bool exact);
+  void CheckValues(const ProcessedImage& image, const std::string& id, const Json& golden,
+                   bool exact, double level_size);
   // Fails unless `found` is `golden[key]`; a key that is absent is not compared.
   bool Same(const std::string& id, const Json& golden, const char* key, const Json& found);
   void Compare(const std::string& id, const std::string& stage, bool passed, std::string detail);
@@ -127,42 +135,55 @@ Picture& ImageCases::Load(const std::string& file) {
   picture.exact = picture.image->format == ImageFormat::kPng;
   const auto golden = decoded_.find(file);
   if (golden != decoded_.end() && golden->contains("crc32_rgb")) {
-    const uLong crc = crc32(0, picture.image->rgb.data(), static_cast<uInt>(picture.image->rgb.size()));
-    picture.exact = picture.exact || crc == golden->at("crc32_rgb").get<uint64_t>() || golden->value("lossless", false);
+    const uLong crc =
+        crc32(0, picture.image->rgb.data(), static_cast<uInt>(picture.image->rgb.size()));
+    picture.exact = picture.exact || crc == golden->at("crc32_rgb").get<uint64_t>() ||
+                    golden->value("lossless", false);
   }
   return picture;
 }
 
-void ImageCases::Compare(const std::string& id, const std::string& stage, bool passed, std::string detail) {
-  if (passed) report_.Pass(id, stage, std::move(detail));
-  else report_.Fail(id, stage, std::move(detail));
+void ImageCases::Compare(const std::string& id, const std::string& stage, bool passed,
+                         std::string detail) {
+  if (passed)
+    report_.Pass(id, stage, std::move(detail));
+  else
+    report_.Fail(id, stage, std::move(detail));
 }
 
 // Other formats than ours may be refused, by name.
-bool RefusedByName(const Error& error) { return error.what.view() == "image format is not supported"; }
+bool RefusedByName(const Error& error) {
+  return error.what.view() == "image format is not supported";
+}
 
 void ImageCases::CheckDecoded(const std::string& file, const Json& golden) {
   const Picture& picture = Load(file);
   const std::string format = golden.value("format", "");
   if (!picture.image) {
     const bool other = format != "JPEG" && format != "PNG" && format != "WEBP";
-    Compare(file, "decoded", other && RefusedByName(picture.image.error()), picture.image.error().Describe());
+    Compare(file, "decoded", other && RefusedByName(picture.image.error()),
+            picture.image.error().Describe());
     return;
   }
   const DecodedImage& image = *picture.image;
   if (golden.at("wh") != Json::array({image.width, image.height})) {
-    return report_.Fail(file, "decoded", fmt::format("size {}x{}, expected {}", image.width, image.height, golden.at("wh").dump()));
+    return report_.Fail(
+        file, "decoded",
+        fmt::format("size {}x{}, expected {}", image.width, image.height, golden.at("wh").dump()));
   }
   if (golden.value("pil_mode", "") == "I;16") return report_.Pass(file, "decoded", "size only");
   const uLong crc = crc32(0, image.rgb.data(), static_cast<uInt>(image.rgb.size()));
-  if (!golden.contains("crc32_rgb") || crc == golden["crc32_rgb"].get<uint64_t>()) return report_.Pass(file, "decoded");
-  if (golden.value("lossless", false)) return report_.Fail(file, "decoded", "samples differ from the reference's");
+  if (!golden.contains("crc32_rgb") || crc == golden["crc32_rgb"].get<uint64_t>())
+    return report_.Pass(file, "decoded");
+  if (golden.value("lossless", false))
+    return report_.Fail(file, "decoded", "samples differ from the reference's");
   std::array<double, 3> sums{};
   for (size_t i = 0; i < image.rgb.size(); ++i) sums[i % 3] += image.rgb[i];
   const double pixels = static_cast<double>(image.rgb.size() / 3);
   double mean_error = 0;
   for (size_t channel = 0; channel < 3 && golden.contains("mean_rgb"); ++channel) {
-    mean_error = std::max(mean_error, std::fabs(sums[channel] / pixels - golden["mean_rgb"][channel].get<double>()));
+    mean_error = std::max(
+        mean_error, std::fabs(sums[channel] / pixels - golden["mean_rgb"][channel].get<double>()));
   }
   size_t samples = 0, outside = 0;
   if (golden.contains("sample_xy")) {
@@ -177,21 +198,27 @@ void ImageCases::CheckDecoded(const std::string& file, const Json& golden) {
       }
     }
   }
-  Compare(file, "decoded", mean_error <= kDecodedMeanBound && static_cast<double>(outside) <= kMostOutside * static_cast<double>(samples),
-          fmt::format("not equal: mean off by {:.3g}, {} of {} samples off by more than {}", mean_error, outside, samples, kDecodedLevels));
+  Compare(file, "decoded",
+          mean_error <= kDecodedMeanBound &&
+              static_cast<double>(outside) <= kMostOutside * static_cast<double>(samples),
+          fmt::format("not equal: mean off by {:.3g}, {} of {} samples off by more than {}",
+                      mean_error, outside, samples, kDecodedLevels));
 }
 
-bool ImageCases::Same(const std::string& id, const Json& golden, const char* key, const Json& found) {
+bool ImageCases::Same(const std::string& id, const Json& golden, const char* key,
+                      const Json& found) {
   if (!golden.contains(key) || golden[key] == found) return true;
   report_.Fail(id, key, fmt::format("got {}, expected {}", found.dump(), golden[key].dump()));
   return false;
 }
 
-void ImageCases::CheckUint8(const ProcessedImage& image, const std::string& id, const std::string& key, bool exact) {
+void ImageCases::CheckUint8(const ProcessedImage& image, const std::string& id,
+                            const std::string& key, bool exact) {
   const auto golden = tensors_.Find(key);
   if (!golden) return report_.Fail(id, "u8", "no tensor " + key);
   if (golden->size() != image.tiles.size()) {
-    return report_.Fail(id, "u8", fmt::format("{} bytes, expected {}", image.tiles.size(), golden->size()));
+    return report_.Fail(id, "u8",
+                        fmt::format("{} bytes, expected {}", image.tiles.size(), golden->size()));
   }
   size_t outside = 0, different = 0, worst_at = 0;
   int worst = 0;
@@ -207,10 +234,13 @@ void ImageCases::CheckUint8(const ProcessedImage& image, const std::string& id, 
   const double most = kMostOutside * static_cast<double>(golden->size());
   const bool passed = exact ? different == 0 : static_cast<double>(outside) <= most;
   Compare(id, "u8", passed,
-          worst == 0 ? "" : fmt::format("{} of {} differ, worst by {} at {}", different, golden->size(), worst, worst_at));
+          worst == 0 ? ""
+                     : fmt::format("{} of {} differ, worst by {} at {}", different, golden->size(),
+                                   worst, worst_at));
 }
 
-void ImageCases::CheckValues(const ProcessedImage& image, const std::string& id, const Json& golden, bool exact, double level_size) {
+void ImageCases::CheckValues(const ProcessedImage& image, const std::string& id, const Json& golden,
+                             bool exact, double level_size) {
   const std::vector<float> values = image.PixelValues();
   const double bound = exact ? kPixelBound : kProcessedLevels * level_size + kPixelBound;
   size_t outside = 0, compared = 0, worst_at = 0;
@@ -218,7 +248,8 @@ void ImageCases::CheckValues(const ProcessedImage& image, const std::string& id,
   if (golden.contains("index")) {
     for (size_t i = 0; i < golden["index"].size(); ++i) {
       const size_t at = golden["index"][i].get<size_t>();
-      if (at >= values.size()) return report_.Fail(id, "pixel_values", fmt::format("index {} of {}", at, values.size()));
+      if (at >= values.size())
+        return report_.Fail(id, "pixel_values", fmt::format("index {} of {}", at, values.size()));
       const double error = std::fabs(values[at] - golden["value"][i].get<double>());
       ++compared;
       outside += !(error <= bound);
@@ -229,7 +260,9 @@ void ImageCases::CheckValues(const ProcessedImage& image, const std::string& id,
     }
   }
   std::string detail = worst == 0 ? "" : fmt::format("worst {:.3g} at {}", worst, worst_at);
-  bool passed = exact ? outside == 0 : static_cast<double>(outside) <= kMostOutside * static_cast<double>(compared);
+  bool passed = exact
+                    ? outside == 0
+                    : static_cast<double>(outside) <= kMostOutside * static_cast<double>(compared);
   if (exact) {
     double sum = 0, squares = 0;
     float least = values[0], most = values[0];
@@ -256,10 +289,11 @@ void ImageCases::CheckValues(const ProcessedImage& image, const std::string& id,
   Compare(id, "pixel_values", passed, std::move(detail));
 }
 
-void ImageCases::CheckProcessed(const ImageProcessor& processor, const std::string& id, const std::string& file,
-                                const Json& golden, double level_size) {
+void ImageCases::CheckProcessed(const ImageProcessor& processor, const std::string& id,
+                                const std::string& file, const Json& golden, double level_size) {
   const Picture& picture = Load(file);
-  const bool either = golden.contains("skipped");  // the reference has no answer; any but a crash is right
+  const bool either =
+      golden.contains("skipped");  // the reference has no answer; any but a crash is right
   if (!picture.image) {
     const bool passed = either || RefusedByName(picture.image.error());
     return Compare(id, "pixel_values", passed, picture.image.error().Describe());
@@ -270,37 +304,45 @@ void ImageCases::CheckProcessed(const ImageProcessor& processor, const std::stri
   if (either) return report_.Pass(id, "pixel_values", "answered");
   const bool tiled = processor.type() == "MllamaImageProcessor";
   Json shape = Json::array({1, 3, processed->tile_height, processed->tile_width});
-  if (tiled) shape = Json::array({1, 1, processed->max_tiles, 3, processed->tile_height, processed->tile_width});
+  if (tiled)
+    shape =
+        Json::array({1, 1, processed->max_tiles, 3, processed->tile_height, processed->tile_width});
   bool same = Same(id, golden, "shape", shape);
   if (tiled) {
-    same &= Same(id, golden, "aspect_ratio_ids", Json::array({Json::array({processed->aspect_ratio_id})}));
-    same &= Same(id, golden, "aspect_ratio_mask", Json::array({Json::array({processed->AspectRatioMask()})}));
+    same &= Same(id, golden, "aspect_ratio_ids",
+                 Json::array({Json::array({processed->aspect_ratio_id})}));
+    same &= Same(id, golden, "aspect_ratio_mask",
+                 Json::array({Json::array({processed->AspectRatioMask()})}));
     same &= Same(id, golden, "num_tiles", Json::array({Json::array({processed->tiles_used()})}));
   }
   if (!same) return;
   if (picture.grey16) return report_.Pass(id, "pixel_values", "shapes only");
-  if (golden.contains("u8")) CheckUint8(*processed, id, golden["u8"].get<std::string>(), picture.exact);
+  if (golden.contains("u8"))
+    CheckUint8(*processed, id, golden["u8"].get<std::string>(), picture.exact);
   CheckValues(*processed, id, golden, picture.exact, level_size);
 }
 
 // How far a pixel value moves for one level of uint8.
 double LevelSize(const ProcessedImage& image) {
   double size = 0;
-  for (const auto& channel : image.lut) size = std::max(size, std::fabs(double{channel[1]} - double{channel[0]}));
+  for (const auto& channel : image.lut)
+    size = std::max(size, std::fabs(double{channel[1]} - double{channel[0]}));
   return size;
 }
 
 void ImageCases::CheckProcessor(const std::string& name, const Json& golden) {
   const std::string config = golden.value("config", "");
   auto settings = ReadJson(expected_dir_ / config);
-  if (!settings || !settings->is_object()) return report_.Fail(name, "config", "cannot read " + config);
+  if (!settings || !settings->is_object())
+    return report_.Fail(name, "config", "cannot read " + config);
   if (settings->contains("image_processor")) settings = Json((*settings)["image_processor"]);
   const std::string hf_class = golden.value("hf_class", "");
   // The class that made the golden is the one to compare with, whatever the file says.
   if (!hf_class.empty()) (*settings)["image_processor_type"] = hf_class;
   const auto processor = MakeImageProcessor(*settings);
   if (!processor) {
-    if (processor.error().code == ErrorCode::kUnimplemented) return report_.Skip(name, "processor", processor.error().Describe());
+    if (processor.error().code == ErrorCode::kUnimplemented)
+      return report_.Skip(name, "processor", processor.error().Describe());
     return report_.Fail(name, "processor", processor.error().Describe());
   }
   const std::array<uint8_t, 3> pixel{};
@@ -314,7 +356,9 @@ void ImageCases::CheckProcessor(const std::string& name, const Json& golden) {
 void ImageCases::Run() {
   const auto decoded = ReadJson(expected_dir_ / "decoded.json");
   const auto expected = ReadJson(expected_dir_ / "expected.json");
-  if (!decoded && !expected) return report_.Fail("image cases", "read", "neither decoded.json nor expected.json can be read");
+  if (!decoded && !expected)
+    return report_.Fail("image cases", "read",
+                        "neither decoded.json nor expected.json can be read");
   if (decoded) {
     decoded_ = decoded->at("images");
     for (const auto& [file, golden] : decoded_.items()) CheckDecoded(file, golden);
@@ -330,7 +374,8 @@ void CheckImageCases(const fs::path& expected_dir, const fs::path& images_dir, R
   try {
     ImageCases(expected_dir, images_dir, report).Run();
   } catch (const Json::exception& error) {
-    report.Fail("image cases", "read", fmt::format("a golden file is not of the documented form: {}", error.what()));
+    report.Fail("image cases", "read",
+                fmt::format("a golden file is not of the documented form: {}", error.what()));
   }
 }
 
