@@ -1,0 +1,28 @@
+// One picture: decoded, tiled, named by its digest.
+#pragma once
+
+#include <string>
+
+#include "base/error.h"
+#include "media/decode.h"
+#include "media/decode_budget.h"
+#include "server/prepare/frontend.h"
+#include "server/prepare/input.h"
+
+namespace tessera {
+
+struct PreparedPicture {
+  Media media;  // without its mark
+  double decode_seconds = 0;
+  double preprocess_seconds = 0;
+  bool first_frame_only = false;  // it was an animation
+};
+
+// Thread-safe. Errors name the picture's field; of the budget: kResourceExhausted, kDeadlineExceeded, kCancelled.
+Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image, const Digest& salt,
+                                       const DecodeLimits& limits, DecodeBudget& budget, const DecodeWait& wait);
+
+// What headers show: the format, the size against the limits and the processor. Nothing is decoded.
+Result<void> CheckPicture(const Frontend& frontend, const InputImage& image, const DecodeLimits& limits);
+
+}  // namespace tessera
