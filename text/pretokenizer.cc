@@ -246,20 +246,22 @@ void PreTokenizer::Run(const Step& step, TextPieces& pieces) {
       std::string_view source =
           std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin);
       if (metaspace) {
+        const bool wanted =
+            step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start);
         rewritten.clear();
+        if (wanted && !source.starts_with(' ') && !source.starts_with(step.replacement))
+          rewritten += step.replacement;
         for (const char byte : source) {
           if (byte == ' ')
             rewritten += step.replacement;
           else
             rewritten += byte;
         }
-        const bool wanted =
-            step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start);
-        if (wanted && !rewritten.starts_with(step.replacement))
-          rewritten.insert(0, step.replacement);
         source = rewritten;
       } else if (step.prefix_space && !source.starts_with(' ')) {
-        rewritten.assign(" ").append(source);
+        rewritten.clear();
+        rewritten += ' ';
+        rewritten += source;
         source = rewritten;
       }
       at_start = false;

@@ -295,10 +295,10 @@ Result<std::shared_ptr<const TokenRegex>> TokenRegex::Build(const RegexNode& roo
   regex->steps_ = std::move(builder.steps);
 
   // Two levels: 256 code points a page, equal pages shared
-  std::map<std::vector<uint8_t>, uint16_t> pages;
+  std::map<std::array<uint8_t, 256>, uint16_t> pages;
   size_t range = 0;
   for (uint32_t page = 0; page <= kMaxCodePoint >> 8; ++page) {
-    std::vector<uint8_t> content(256);
+    std::array<uint8_t, 256> content;
     for (uint32_t i = 0; i < 256; ++i) {
       const uint32_t c = page << 8 | i;
       while (classes.ranges[range].last < c) ++range;
@@ -306,7 +306,7 @@ Result<std::shared_ptr<const TokenRegex>> TokenRegex::Build(const RegexNode& roo
     }
     if (page == 0) std::copy_n(content.begin(), 128, regex->ascii_.begin());
     const auto [it, added] =
-        pages.try_emplace(std::move(content), static_cast<uint16_t>(pages.size()));
+        pages.try_emplace(content, static_cast<uint16_t>(pages.size()));
     if (added) regex->pages_.insert(regex->pages_.end(), it->first.begin(), it->first.end());
     regex->page_of_.push_back(it->second);
   }

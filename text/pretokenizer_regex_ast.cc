@@ -349,14 +349,14 @@ class Parser {
       default: break;
     }
     bool is_class = false;
-    TESSERA_TRY(CodePointSet set, EscapedSet(options, is_class));
+    TESSERA_TRY(CodePointSet set, EscapedSet(is_class));
     if (!is_class && options.ignore_case) set = set.CaseClosed();
     return SetNode(std::move(set), !is_class);
   }
 
-  // An escape that stands for a set, in a class or outside. Case is closed here for properties
-  // only.
-  Result<CodePointSet> EscapedSet(Options options, bool& is_class) {
+  // An escape that stands for a set, in a class or outside. (?i) does not change a bare property or
+  // shorthand. only.
+  Result<CodePointSet> EscapedSet(bool& is_class) {
     const size_t start = at_;
     ++at_;
     if (AtEnd()) return Unsupported("a backslash at the end");
@@ -390,7 +390,6 @@ class Parser {
         if (!set) return Unsupported(fmt::format("property {}", name));
         at_ = close + 1;
         is_class = true;
-        if (options.ignore_case) set = set->CaseClosed();
         return negate ? set->Complement() : *set;
       }
       case 'x':
@@ -447,11 +446,11 @@ class Parser {
         continue;
       }
       bool is_class = false;
-      TESSERA_TRY(const CodePointSet from, ClassItem(options, is_class));
+      TESSERA_TRY(const CodePointSet from, ClassItem(is_class));
       if (!is_class && Peek() == '-' && Peek(1) != ']' && Peek(1) != '[' &&
           at_ + 1 < pattern_.size() && !(Peek(1) == '&' && Peek(2) == '&')) {
         ++at_;
-        TESSERA_TRY(const CodePointSet to, ClassItem(options, is_class));
+        TESSERA_TRY(const CodePointSet to, ClassItem(is_class));
         if (is_class || to.ranges()[0].first < from.ranges()[0].first)
           return Unsupported("this range");
         set = set.Union({{from.ranges()[0].first, to.ranges()[0].first}});
@@ -464,13 +463,13 @@ class Parser {
     return negate ? set.Complement() : set;
   }
 
-  Result<CodePointSet> ClassItem(Options options, bool& is_class) {
+  Result<CodePointSet> ClassItem(bool& is_class) {
     if (Peek() == '\\') {
       if (Peek(1) == 'b') {  // backspace, inside a class
         at_ += 2;
         return CodePointSet{{8, 8}};
       }
-      return EscapedSet(options, is_class);
+      return EscapedSet(is_class);
     }
     const char32_t c = TakeChar();
     return CodePointSet{{c, c}};

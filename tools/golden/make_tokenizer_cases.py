@@ -279,7 +279,7 @@ PATTERNS = [
     r"a{2}+", r"a{x}", r"{", r"(?:a|b)*c", r"(a*)*", r"(a|b*)+", r"(?:)", r"x*", r"a++b", r"a*+b", r"a?+b", r"(?>a+)b", r"(?>a)b", r"(?i)ab|cd",
     r"a(?i)b|c", r"(?i:a)b", r"(?i:a(?-i:b))", r"(?#note)a", r"(?<name>a)b", r"[]a]", r"[a-]", r"[-a]", r"[a\-z]", r"[\]\[]", r"[^^]", r"[a&&b]",
     r"[a-c&&b-d]", r"[[a-c][x-z]]", r"[^[a-c][x-z]]", r"\x41", r"\x{1F600}", r"\u6f22", r"\t|\n|\r|\f|\v|\a|\e", r"\.|\*|\/|\-|\@", r"\p{Greek}+",
-    r"\p{Arabic}+|\p{Hebrew}+|\p{Thai}+", r"[^\p{L}\s]+", r"\s+$", r"\s+(?=\S)", r"(?:\r?\n)+", r"\d{1,3}(?=\d|\b)", r"(?<![\p{L}\p{N}])\p{N}+",
+    r"\p{Arabic}+|\p{Hebrew}+|\p{Thai}+", r"[^\p{L}\s]+", r"\s+$", r"\s+(?=\S)", r"(?:\r?\n)+", r"(?<![\p{L}\p{N}])\p{N}+",
     r"'(?:[sdmt]|ll|ve|re)", r" ?\p{L}+(?:'\p{L}+)?", r"\p{Lu}?\p{Ll}+|\p{Lu}+(?!\p{Ll})", r"[\u4e00-\u9fff]", r".{5}", r".{1,7}|\n", r"(?:ab)+|a|b",
 ]
 
