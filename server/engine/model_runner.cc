@@ -1,0 +1,114 @@
+#include "server/engine/model_runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/check.h"
+
+namespace tessera {
+namespace {
+
+class Stopwatch {
+ public:
+  double Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(begin_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+class LocalModelRunner final : public ModelRunner {
+ public:
+  LocalModelRunner(std::unique_ptr<Backend> backend, std::shared_ptr<const Model> model,
+                   KvPool pool, std::unique_ptr<Workspace> workspace,
+                   const ModelRunnerOptions& options)
+      : options_(options),
+        backend_(std::move(backend)),
+        model_(std::move(model)),
+        info_(model_->info()),
+        pool_(std::move(pool)),
+        workspace_(std::move(workspace)) {
+    info_.max_context = static_cast<int>(
+        std::min<int64_t>(info_.max_context, int64_t{pool_.sizes().self_pages} * kKvBlockTokens));
+  }
+
+  const ModelInfo& info() const override { return info_; }
+  int self_pages() const override { return pool_.sizes().self_pages; }
+  int cross_pages() const override { return pool_.sizes().cross_pages; }
+  int max_rows() const override { return options_.max_rows; }
+  int max_logits_rows() const override { return options_.max_logits_rows; }
+  int encode_slots() const override { return 1; }
+  EncodePlan PlanEncode(const MediaPixels& pixels) const override {
+    return model_->PlanEncode(pixels);
+  }
+
+  StepHandle Submit(const Step& step) override {
+    result_ = {};
+    for (const EncodeSlice& slice : step.encode) Encode(slice);
+    Stopwatch watch;
+    if (step.batch.rows() > 0)
+      model_->Forward(*backend_, step.batch, pool_.views(), *workspace_, options_.probe);
+    result_.samples.resize(step.sample.size());
+    if (!step.sample.empty()) {
+      const TensorView logits =
+          workspace_->logits().Rows(0, static_cast<int64_t>(step.batch.logits_rows.size()));
+      backend_->Sample({.logits = logits, .rows = step.sample, .results = result_.samples});
+    }
+    backend_->Synchronize();
+    result_.forward_seconds = watch.Lap();
+    return ++last_handle_;
+  }
+  StepResult Wait(StepHandle handle) override {
+    TESSERA_CHECK(handle == last_handle_, "step {}: the last one is {}", handle, last_handle_);
+    return std::move(result_);
+  }
+
+ private:
+  // The vision tower and the projection of cross-attention K/V are timed apart.
+  void Encode(const EncodeSlice& slice) {
+    const int border = std::clamp(model_->PlanEncode(*slice.pixels).cross_kv_begin,
+                                  slice.unit_begin, slice.unit_end);
+    EncodeSlice part = slice;
+    Stopwatch watch;
+    part.unit_end = border;
+    if (part.unit_begin < part.unit_end) Run(part);
+    result_.encode_seconds.push_back(watch.Lap());
+    part.unit_begin = border;
+    part.unit_end = slice.unit_end;
+    if (part.unit_begin < part.unit_end) Run(part);
+    result_.cross_kv_seconds.push_back(watch.Lap());
+  }
+  void Run(const EncodeSlice& slice) {
+    model_->EncodeMedia(*backend_, slice, pool_.views(), *workspace_, options_.probe);
+    backend_->Synchronize();
+  }
+
+  const ModelRunnerOptions options_;
+  // Whatever lies on the device goes before its backend does.
+  const std::unique_ptr<Backend> backend_;
+  const std::shared_ptr<const Model> model_;
+  ModelInfo info_;
+  const KvPool pool_;
+  const std::unique_ptr<Workspace> workspace_;
+  StepResult result_;
+  StepHandle last_handle_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ModelRunner>> MakeModelRunner(std::unique_ptr<Backend> backend,
+                                                     std::shared_ptr<const Model> model,
+                                                     const ModelRunnerOptions& options) {
+  TESSERA_TRY(std::unique_ptr<Workspace> workspace,
+              model->MakeWorkspace(*backend, {.max_rows = options.max_rows,
+                                              .max_logits_rows = options.max_logits_rows,
+                                              .encode_slots = 1}));
+  TESSERA_TRY(KvPool pool, KvPool::Make(*backend, model->info(), options.pools));
+  return std::make_unique<LocalModelRunner>(std::move(backend), std::move(model), std::move(pool),
+                                            std::move(workspace), options);
+}
+
+}  // namespace tessera
