@@ -43,7 +43,7 @@ struct TemplateLimits {
   int64_t output_bytes_per_input_byte = 8;
   int64_t memory_bytes = 64 << 20;
   int64_t memory_bytes_per_input_byte = 64;
-  int depth = 600;  // nested evaluations: expressions, blocks, macro calls
+  int depth = 1000;  // nested evaluations: expressions, blocks, macro calls
 };
 
 struct RenderOptions {
@@ -84,6 +84,10 @@ class ChatTemplate {
   // raise_exception and every other failure of the template (what Python would raise, or a limit reached). Error::detail
   // holds the template's words and line; it may quote messages, so it is for the operator's log and never for the wire.
   Result<ProvenanceText> Render(const nlohmann::ordered_json& messages, const RenderOptions& options) const;
+
+  // The special tokens that transformers gives templates as variables, from the directory's tokenizer_config.json and,
+  // for what it lacks, special_tokens_map.json: bos_token, eos_token, pad_token, unk_token, ... For RenderOptions.
+  static Result<std::vector<std::pair<std::string, std::string>>> LoadSpecialTokens(const std::filesystem::path& dir);
 
   // How the template takes pictures and texts of a message, found by rendering probes when it was compiled.
   ContentFormat content_format() const { return content_format_; }
