@@ -10,7 +10,7 @@ from network import Config, Network
 
 # What every patch is asked, from the projected vision state: sizes of the six auxiliary classifiers.
 AUXILIARY = [len(v.CLASS_NAMES), len(v.COLOURS), 9, scenes.SIZES, 5, 5]
-AUXILIARY_WEIGHTS = [1.0, 0.5, 0.5, 0.3, 0.5, 0.7]
+AUXILIARY_WEIGHTS = [1.0, 0.5, 0.5, 0.4, 0.5, 1.0]
 POINTING_LAYERS = (3, 5)
 
 
@@ -48,12 +48,12 @@ def pointing_loss(maps: dict[int, torch.Tensor], batch: packing.Batch) -> torch.
     return total
 
 
-def losses(network: Network, p: dict, batch: packing.Batch, phase: str) -> tuple[torch.Tensor, dict[str, float], torch.Tensor | None]:
+def losses(network: Network, p: dict, batch: packing.Batch) -> tuple[torch.Tensor, dict[str, float], torch.Tensor | None]:
     """Total loss, its parts, and per answer whether greedy decoding gives it whole (teacher forcing decides that exactly)."""
     states = network.vision(p, batch.pixels, batch.ratio_ids, batch.tile_counts)
     auxiliary, patches_right = auxiliary_loss(p, states, batch.patch_targets)
     parts = {"aux": auxiliary.item(), "patches": patches_right}
-    if phase == "a":
+    if batch.ids is None:
         return auxiliary, parts, None
     logits, maps = network.text(p, batch.ids, batch.positions, batch.mask, batch.sees, states, batch.tile_counts, batch.rows)
     answer = F.cross_entropy(logits, batch.targets)

@@ -12,8 +12,8 @@ from scenes import Item, Scene
 
 TYPES = ["name", "shape", "at", "left_of", "where", "colour", "size", "exist", "count", "caption", "read", "relation"]
 # How often each type is drawn where the scene allows it.
-WEIGHTS = {"name": 1.3, "shape": 1.2, "at": 1.2, "left_of": 1.2, "where": 1.3, "colour": 1.7, "size": 1.3, "exist": 1.9,
-           "count": 3.0, "caption": 1.6, "read": 3.2, "relation": 1.2}
+WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.0, "where": 1.1, "colour": 1.5, "size": 3.0, "exist": 1.8,
+           "count": 3.2, "caption": 1.5, "read": 3.2, "relation": 2.0}
 PLACES = ["in the top left", "at the top", "in the top right", "on the left", "in the centre", "on the right",
           "in the bottom left", "at the bottom", "in the bottom right"]
 DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}  # row, column
@@ -266,7 +266,9 @@ class Asker:
         if self.rng.random() < self.absent:
             gone = self.missing()
             return text.replace(f"the {one} ", f"the {v.definite(gone)} ", 1), self.there_is_no(gone)
-        return text, [(f"The {one} is {PLACES[a.cell]}", [a]), (f" and the {two} is {PLACES[b.cell]}", [b]), (f", so {'yes' if right else 'no'}.", [a, b])]
+        # Looking comes before deciding: where both are, then how they lie, then yes or no.
+        return text, [(f"The {one} is {PLACES[a.cell]}", [a]), (f" and the {two} is {PLACES[b.cell]}", [b]),
+                      (f": the {one} is {direction} the {two}, so {'yes' if right else 'no'}.", [a, b])]
 
     def ask(self, kind: str) -> Question | None:
         made = getattr(self, kind)()

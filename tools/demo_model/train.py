@@ -30,8 +30,10 @@ import tokenizer as tokenizing  # noqa: E402
 
 SLOTS = 6  # pieces of a step; processes take one after another, so that a disturbed process does fewer
 PICTURES = {"a": {1: 8, 2: 5, 3: 4, 4: 3}, "b": {1: 5, 2: 4, 3: 3, 4: 3}}  # pictures of a slot by number of tiles
-RATES = {"a": {"muon": 0.015, "adam": 1.5e-3, "vision": 1.0, "decay": 0.02}, "b": {"muon": 0.012, "adam": 1.2e-3, "vision": 0.3, "decay": 0.02}}
+RATES = {"a": {"muon": 0.015, "adam": 1.5e-3, "vision": 1.0, "decay": 0.02}, "b": {"muon": 0.012, "adam": 1.2e-3, "vision": 0.5, "decay": 0.02}}
 PADDED = {"a": 0.12, "b": 0.10}  # share of slots with all pictures padded to the most tiles
+DENSE = 0.17  # share of phase b's slots that are phase a's: dense scenes without questions
+DENSE_WEIGHT = 0.5  # of their loss
 PADDED_FROM = 0.72  # progress of phase b from which all are
 PARTS = ["answer", "aux", "point", "patches"]
 
@@ -81,14 +83,16 @@ class Trainer:
         progress = shared.progress.value
         draw = hash((self.step, slot)) % 10_000 / 10_000
         padded = draw < PADDED[args.phase] or (args.phase == "b" and progress >= PADDED_FROM)
-        batch = self.packer.draw(f"train/{args.seed}/{args.phase}/{self.step}/{slot}", args.phase, padded, PICTURES[args.phase])
+        dense = args.phase == "b" and hash((self.step, slot, 1)) % 10_000 / 10_000 < DENSE
+        scenes = "a" if dense else args.phase
+        batch = self.packer.draw(f"train/{args.seed}/{args.phase}/{self.step}/{slot}", scenes, padded, PICTURES[scenes])
         self.store.slots[slot].zero_()
-        loss, parts, right = losses.losses(self.network, self.leaves[slot], batch, args.phase)
-        loss.backward()
+        loss, parts, right = losses.losses(self.network, self.leaves[slot], batch)
+        (loss * DENSE_WEIGHT if dense else loss).backward()
         shared.pictures[slot] = len(batch.pixels)
         shared.parts[slot] = torch.tensor([parts.get(name, 0.0) for name in PARTS])
+        shared.answers[slot].zero_()
         if right is not None:
-            shared.answers[slot].zero_()
             shared.answers[slot].index_add_(0, batch.answer_types, torch.stack((right.float(), torch.ones(len(right))), 1))
 
     def run(self) -> None:
@@ -116,8 +120,9 @@ class Trainer:
             self.seen += int(shared.pictures.sum())
             if self.rank == 0:
                 self.average = self.average * 0.99 + shared.answers.sum(0)
-                keep = min(0.98, 1 - 1 / self.step)
-                self.smooth = self.smooth * keep + shared.parts.mean(0) * (1 - keep)
+                keep = min(0.98, 1 - 1 / (self.step - self.started))
+                known = shared.parts.sum(0) / (shared.parts != 0).sum(0).clamp(min=1)
+                self.smooth = self.smooth * keep + known * (1 - keep)
             shared.barrier.wait()
             if self.rank == 0:
                 now = time.monotonic()
