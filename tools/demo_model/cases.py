@@ -14,20 +14,59 @@ import scenes
 
 SEEDS = range(900001, 900013)  # training's seeds are strings of another form: no scene is shared
 ABSENT = 0.03  # share of questions about things that are not there (all "exist" questions aside)
-BAR = {"name": 0.97, "shape": 0.97, "at": 0.97, "left_of": 0.97, "where": 0.97, "colour": 0.97, "size": 0.97, "exist": 0.96, "count": 0.92,
-       "caption": 0.85, "read": 0.88, "relation": 0.92}
-TITLES = {"name": "name", "shape": "shape", "at": "what is at a place", "left_of": "what is left of, right of, above, below", "where": "where", "colour": "colour",
-          "size": "which is larger, smaller", "exist": "is there", "count": "count (1-5)", "caption": "caption", "read": "reading text (1-5 characters)",
-          "relation": "relation, yes or no", "chat": "text-only chat"}
+BAR = {
+    "name": 0.97,
+    "shape": 0.97,
+    "at": 0.97,
+    "left_of": 0.97,
+    "where": 0.97,
+    "colour": 0.97,
+    "size": 0.97,
+    "exist": 0.96,
+    "count": 0.92,
+    "caption": 0.85,
+    "read": 0.88,
+    "relation": 0.92,
+}
+TITLES = {
+    "name": "name",
+    "shape": "shape",
+    "at": "what is at a place",
+    "left_of": "what is left of, right of, above, below",
+    "where": "where",
+    "colour": "colour",
+    "size": "which is larger, smaller",
+    "exist": "is there",
+    "count": "count (1-5)",
+    "caption": "caption",
+    "read": "reading text (1-5 characters)",
+    "relation": "relation, yes or no",
+    "chat": "text-only chat",
+}
 SWAP_MARGIN = 0.05  # the swapped-picture control may be so much better than the best constant answer
 
 # Fixed text-only prompts and the sensible answer. Training has such sentences in many wordings (chat.py); these test the real template.
 CHAT = [
-    ("Hello!", chat.HELLO), ("Hi there!", chat.HELLO), ("Good morning!", chat.HELLO), ("hey", chat.HELLO),
-    ("What can you do?", chat.CAN), ("Hello, what can you do?", chat.CAN), ("Hi! How can you help me?", chat.CAN), ("help", chat.CAN),
-    ("Thanks!", chat.THANKS), ("Thank you very much!", chat.THANKS), ("thanks a lot", chat.THANKS), ("Who are you?", chat.WHO),
-    ("Hello, who are you?", chat.WHO), ("What is your name?", chat.WHO), ("Goodbye!", chat.BYE), ("See you later", chat.BYE),
-    ("How are you?", chat.FINE), ("What do you see?", chat.NO_PICTURE), ("Describe the picture.", chat.NO_PICTURE), ("Tell me a joke.", chat.SORRY),
+    ("Hello!", chat.HELLO),
+    ("Hi there!", chat.HELLO),
+    ("Good morning!", chat.HELLO),
+    ("hey", chat.HELLO),
+    ("What can you do?", chat.CAN),
+    ("Hello, what can you do?", chat.CAN),
+    ("Hi! How can you help me?", chat.CAN),
+    ("help", chat.CAN),
+    ("Thanks!", chat.THANKS),
+    ("Thank you very much!", chat.THANKS),
+    ("thanks a lot", chat.THANKS),
+    ("Who are you?", chat.WHO),
+    ("Hello, who are you?", chat.WHO),
+    ("What is your name?", chat.WHO),
+    ("Goodbye!", chat.BYE),
+    ("See you later", chat.BYE),
+    ("How are you?", chat.FINE),
+    ("What do you see?", chat.NO_PICTURE),
+    ("Describe the picture.", chat.NO_PICTURE),
+    ("Tell me a joke.", chat.SORRY),
 ]
 
 
@@ -88,7 +127,11 @@ class Result:
     @property
     def reaches(self) -> bool:
         """The interval reaches the bar: the data do not say that the true accuracy is below it."""
-        return wilson(self.right, self.asked, +1) >= BAR.get(self.type, 1.0) if self.type != "chat" else self.right == self.asked
+        return (
+            wilson(self.right, self.asked, +1) >= BAR.get(self.type, 1.0)
+            if self.type != "chat"
+            else self.right == self.asked
+        )
 
     @property
     def blind(self) -> bool:
@@ -99,7 +142,9 @@ class Result:
 def score(kind: str, made: list[Case], answers: list[str], swapped: list[str]) -> Result:
     right = [a == c.answer for a, c in zip(answers, made)]
     common = collections.Counter(c.answer for c in made).most_common(1)[0][1] / len(made)
-    result = Result(kind, len(made), sum(right), len(swapped), sum(a == c.answer for a, c in zip(swapped, made)), common)
+    result = Result(
+        kind, len(made), sum(right), len(swapped), sum(a == c.answer for a, c in zip(swapped, made)), common
+    )
     for ok, case in zip(right, made):
         if case.scene:
             row = result.by_tiles.setdefault(str(case.scene.canvas[0] * case.scene.canvas[1]), [0, 0])
@@ -110,17 +155,23 @@ def score(kind: str, made: list[Case], answers: list[str], swapped: list[str]) -
 
 def table(results: list[Result]) -> str:
     """Markdown."""
-    lines = ["| question | right | one-sided 95 % interval | bar | picture swapped | best constant answer | 1 tile | 2 to 4 tiles | |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| question | right | one-sided 95 % interval | bar | picture swapped | best constant answer | 1 tile | 2 to 4 tiles | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for r in results:
         if r.type == "chat":
-            lines.append(f"| {TITLES[r.type]} | {r.right} of {r.asked} | | all | | | | | {'pass' if r.reaches else 'FAIL'} |")
+            lines.append(
+                f"| {TITLES[r.type]} | {r.right} of {r.asked} | | all | | | | | {'pass' if r.reaches else 'FAIL'} |"
+            )
             continue
         one = r.by_tiles.get("1", [0, 0])
         more = [sum(v[k] for t, v in r.by_tiles.items() if t != "1") for k in (0, 1)]
         share = lambda pair: f"{100 * pair[0] / pair[1]:.1f}" if pair[1] else ""  # noqa: E731
         swapped = f"{100 * r.swap_right / r.swap_asked:.1f}" if r.swap_asked else ""
         verdict = "pass" if r.reaches and r.blind else "FAIL" if not r.reaches else "FAIL (answers without looking)"
-        lines.append(f"| {TITLES[r.type]} | {100 * r.right / r.asked:.1f} % of {r.asked} | {100 * wilson(r.right, r.asked, -1):.1f} / {100 * wilson(r.right, r.asked, 1):.1f} "
-                     f"| {100 * BAR[r.type]:.0f} | {swapped} | {100 * r.constant:.1f} | {share(one)} | {share(more)} | {verdict} |")
+        lines.append(
+            f"| {TITLES[r.type]} | {100 * r.right / r.asked:.1f} % of {r.asked} | {100 * wilson(r.right, r.asked, -1):.1f} / {100 * wilson(r.right, r.asked, 1):.1f} "
+            f"| {100 * BAR[r.type]:.0f} | {swapped} | {100 * r.constant:.1f} | {share(one)} | {share(more)} | {verdict} |"
+        )
     return "\n".join(lines)

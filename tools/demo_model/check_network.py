@@ -1,6 +1,6 @@
 """Compares network.py and packing.py with transformers on the exported model: processor's pixels, prompt's ids, logits, greedy words.
 
-    check_network.py --model models/demo [--pictures 12]
+check_network.py --model models/demo [--pictures 12]
 """
 
 import argparse
@@ -49,7 +49,9 @@ def main() -> int:
         with torch.no_grad():
             states = own.vision(parameters, batch.pixels, batch.ratio_ids, batch.tile_counts)
             everything = torch.arange(batch.ids.numel())
-            logits, _ = own.text(parameters, batch.ids, batch.positions, batch.mask, batch.sees, states, batch.tile_counts, everything)
+            logits, _ = own.text(
+                parameters, batch.ids, batch.positions, batch.mask, batch.sees, states, batch.tile_counts, everything
+            )
         open_to = batch.mask[0, 0] == 0  # [L, L]: what each token sees
         for row in range(batch.ids.shape[1] - 1):
             chain = open_to[row].nonzero()[:, 0]
@@ -59,7 +61,12 @@ def main() -> int:
             ids = batch.ids[:, chain]
             marks = (ids == text.image).sum().item()
             if marks:
-                inputs = processor(images=[Image.fromarray(scene.pixels)], text=processor.tokenizer.decode(ids[0]), add_special_tokens=False, return_tensors="pt")
+                inputs = processor(
+                    images=[Image.fromarray(scene.pixels)],
+                    text=processor.tokenizer.decode(ids[0]),
+                    add_special_tokens=False,
+                    return_tensors="pt",
+                )
                 worst_pixel = max(worst_pixel, (inputs["pixel_values"][0, 0] - batch.pixels[0]).abs().max().item())
                 assert inputs["input_ids"].tolist() == ids.tolist(), (inputs["input_ids"], ids)
                 assert inputs["aspect_ratio_ids"][0, 0] == batch.ratio_ids[0]

@@ -49,7 +49,11 @@ class NetworkDriver:
         order = sorted(range(len(cases)), key=lambda i: (cases[i].scene is None, len(prompts[i])))
         while order:  # groups of prompts of one length
             first = order[0]
-            same = [i for i in order[:batch] if len(prompts[i]) == len(prompts[first]) and (cases[i].scene is None) == (cases[first].scene is None)]
+            same = [
+                i
+                for i in order[:batch]
+                if len(prompts[i]) == len(prompts[first]) and (cases[i].scene is None) == (cases[first].scene is None)
+            ]
             order = [i for i in order if i not in same]
             for i, answer in zip(same, self.generate([prompts[i] for i in same], [cases[i].scene for i in same])):
                 answers[i] = answer
@@ -62,7 +66,10 @@ class NetworkDriver:
             ids = torch.tensor(prompts)
             if scenes[0]:
                 pictures, _ = self.packer.pictures(scenes, self.config.max_tiles)
-                states, tiles = net.vision(p, pictures.pixels, pictures.ratio_ids, pictures.tile_counts), pictures.tile_counts
+                states, tiles = (
+                    net.vision(p, pictures.pixels, pictures.ratio_ids, pictures.tile_counts),
+                    pictures.tile_counts,
+                )
                 sees = ((ids == self.text.image).cumsum(1) > 0).float()
             else:
                 states, tiles = torch.zeros(count, 1, 1, self.config.width), torch.ones(count, dtype=torch.int64)
@@ -108,14 +115,23 @@ class TransformersDriver:
         answers = []
         for case in cases:
             content = ([{"type": "image"}] if case.scene else []) + [{"type": "text", "text": case.question}]
-            prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            prompt = self.processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True
+            )
             if case.scene:
-                inputs = self.processor(images=[Image.open(io.BytesIO(png(case)))], text=prompt, add_special_tokens=False, return_tensors="pt")
+                inputs = self.processor(
+                    images=[Image.open(io.BytesIO(png(case)))],
+                    text=prompt,
+                    add_special_tokens=False,
+                    return_tensors="pt",
+                )
             else:
                 inputs = self.processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
             with self.torch.inference_mode():
                 ids = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
-            answers.append(self.processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+            answers.append(
+                self.processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            )
         return answers
 
 
@@ -129,7 +145,15 @@ class GrpcDriver:
         self.grpc, self.in_flight = grpc, in_flight
         made = pathlib.Path(tempfile.mkdtemp(prefix="tessera-proto-"))
         proto = ROOT / "proto"
-        if protoc.main(["", f"-I{proto}", f"--python_out={made}", f"--grpc_python_out={made}", str(proto / "tessera/v1/tessera.proto")]):
+        if protoc.main(
+            [
+                "",
+                f"-I{proto}",
+                f"--python_out={made}",
+                f"--grpc_python_out={made}",
+                str(proto / "tessera/v1/tessera.proto"),
+            ]
+        ):
             raise RuntimeError(f"{proto}/tessera/v1/tessera.proto does not compile")
         sys.path.insert(0, str(made))
         from tessera.v1 import tessera_pb2, tessera_pb2_grpc
@@ -145,13 +169,18 @@ class GrpcDriver:
         parts = [self.pb.Part(image=self.pb.Image(data=png(case)))] if case.scene else []
         parts.append(self.pb.Part(text=case.question))
         message = self.pb.Message(role=self.pb.ROLE_USER, parts=parts)
-        return self.pb.GenerateRequest(chat=self.pb.Conversation(messages=[message]), sampling=self.pb.SamplingParams(temperature=0),
-                                       limits=self.pb.Limits(max_tokens=MAX_TOKENS))
+        return self.pb.GenerateRequest(
+            chat=self.pb.Conversation(messages=[message]),
+            sampling=self.pb.SamplingParams(temperature=0),
+            limits=self.pb.Limits(max_tokens=MAX_TOKENS),
+        )
 
     def one(self, case: Case) -> str:
         for attempt in range(100):
             try:
-                return "".join(e.delta.text for e in self.stub.Generate(self.request(case), timeout=120) if e.HasField("delta"))
+                return "".join(
+                    e.delta.text for e in self.stub.Generate(self.request(case), timeout=120) if e.HasField("delta")
+                )
             except self.grpc.RpcError as error:
                 if error.code() != self.grpc.StatusCode.RESOURCE_EXHAUSTED or attempt == 99:
                     raise

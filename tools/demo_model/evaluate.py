@@ -52,7 +52,9 @@ def main() -> int:
     parser.add_argument("--stock", action="store_true", help="transformers without the patch: unseen rows attend")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--number", type=int, default=1000, help="cases of a type")
-    parser.add_argument("--swapped", type=int, default=-1, help="cases of the control; default: as many as cases, at most 500")
+    parser.add_argument(
+        "--swapped", type=int, default=-1, help="cases of the control; default: as many as cases, at most 500"
+    )
     parser.add_argument("--types", nargs="*", default=[*questions.TYPES, "chat"])
     parser.add_argument("--json", type=pathlib.Path, help="write the results here")
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of a type")
@@ -69,14 +71,27 @@ def main() -> int:
         answers = driver.ask(made)
         result = cases.score(kind, made, answers, driver.ask(swapped) if swapped else [])
         results.append(result)
-        print(f"{kind}: {result.right}/{result.asked}, swapped {result.swap_right}/{result.swap_asked}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+        print(
+            f"{kind}: {result.right}/{result.asked}, swapped {result.swap_right}/{result.swap_asked}, {time.monotonic() - began:.0f} s",
+            file=sys.stderr,
+        )
         wrong = [(c, a) for c, a in zip(made, answers) if a != c.answer]
         for case, answer in wrong[: args.show]:
             print(f"   {case.question} | {case.answer} | {answer}", file=sys.stderr)
     print(cases.table(results))
     if args.json:
         how = {"grpc": "Tessera over gRPC", "network": "network.py", "transformers": "transformers"}[args.driver]
-        args.json.write_text(json.dumps({"asked_through": how, "seeds": [cases.SEEDS[0], cases.SEEDS[-1]], "results": [dataclasses.asdict(r) for r in results]}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps(
+                {
+                    "asked_through": how,
+                    "seeds": [cases.SEEDS[0], cases.SEEDS[-1]],
+                    "results": [dataclasses.asdict(r) for r in results],
+                },
+                indent=1,
+            )
+            + "\n"
+        )
     return 0 if all(r.reaches and r.blind for r in results) else 1
 
 

@@ -1,6 +1,6 @@
 """Makes the demo pictures and their questions: held-out scenes that the model answers right.
 
-    make_pictures.py --model models/demo      writes models/demo/pictures/*.png and questions.json
+make_pictures.py --model models/demo      writes models/demo/pictures/*.png and questions.json
 """
 
 import argparse
@@ -19,10 +19,18 @@ import sprites
 
 # (kind of scene, canvas, question types asked about it): one picture each.
 WANTED = [
-    ("single", (1, 1), ["name", "where"]), ("objects", (1, 1), ["caption", "left_of"]), ("count", (1, 1), ["count", "exist"]),
-    ("text", (1, 1), ["read", "caption"]), ("size", (1, 1), ["size", "relation"]), ("objects", (1, 2), ["at", "colour"]),
-    ("text", (1, 2), ["read", "where"]), ("count", (2, 1), ["count", "caption"]), ("objects", (2, 2), ["caption", "where"]),
-    ("text", (2, 2), ["read", "caption"]), ("single", (2, 1), ["shape", "colour"]), ("objects", (1, 3), ["relation", "at"]),
+    ("single", (1, 1), ["name", "where"]),
+    ("objects", (1, 1), ["caption", "left_of"]),
+    ("count", (1, 1), ["count", "exist"]),
+    ("text", (1, 1), ["read", "caption"]),
+    ("size", (1, 1), ["size", "relation"]),
+    ("objects", (1, 2), ["at", "colour"]),
+    ("text", (1, 2), ["read", "where"]),
+    ("count", (2, 1), ["count", "caption"]),
+    ("objects", (2, 2), ["caption", "where"]),
+    ("text", (2, 2), ["read", "caption"]),
+    ("single", (2, 1), ["shape", "colour"]),
+    ("objects", (1, 3), ["relation", "at"]),
 ]
 SEED = 910001
 
@@ -42,7 +50,11 @@ def main() -> None:
         for attempt in range(500):
             rng = random.Random(f"pictures/{SEED}/{number}/{attempt}")
             scene = scenes.make_scene(rng, art, kind, canvas)
-            if (kind == "objects" and len(scene.objects) < 3) or (kind == "text" and len(scene.text) < 3) or (kind == "count" and scene.objects[0].like < 2):
+            if (
+                (kind == "objects" and len(scene.objects) < 3)
+                or (kind == "text" and len(scene.text) < 3)
+                or (kind == "count" and scene.objects[0].like < 2)
+            ):
                 continue
             if used & {o.noun for o in scene.objects}:  # variety: no emoji or shape twice among the pictures
                 if attempt < 250:
@@ -59,7 +71,16 @@ def main() -> None:
         used |= {o.noun for o in scene.objects}
         name = f"{number:02d}-{kind}-{canvas[0]}x{canvas[1]}.png"
         (folder / name).write_bytes(drivers.png(made[0]))
-        listed += [{"picture": name, "tiles": canvas[0] * canvas[1], "type": c.type, "question": c.question, "answer": c.answer} for c in made]
+        listed += [
+            {
+                "picture": name,
+                "tiles": canvas[0] * canvas[1],
+                "type": c.type,
+                "question": c.question,
+                "answer": c.answer,
+            }
+            for c in made
+        ]
     (folder / "questions.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
     for row in listed:
         print(f"{row['picture']}: {row['question']} {row['answer']}")

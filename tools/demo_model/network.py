@@ -149,7 +149,9 @@ class Network:
             scores = scores + mask
         h = (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(x.shape) @ p[name + "self_attn.o_proj.weight"].t()
         x = x + (h * p[name + "gate_attn"].tanh() if gated else h)
-        h = F.layer_norm(x, w, p[name + "post_attention_layernorm.weight"], p[name + "post_attention_layernorm.bias"], c.eps)
+        h = F.layer_norm(
+            x, w, p[name + "post_attention_layernorm.weight"], p[name + "post_attention_layernorm.bias"], c.eps
+        )
         h = F.gelu(F.linear(h, p[name + "mlp.fc1.weight"], p[name + "mlp.fc1.bias"]))
         h = F.linear(h, p[name + "mlp.fc2.weight"], p[name + "mlp.fc2.bias"])
         return x + (h * p[name + "gate_ffn"].tanh() if gated else h)
@@ -159,13 +161,21 @@ class Network:
         c, n = self.c, "vision_model."
         batch, tiles = pixels.shape[:2]
         side, w = c.tile // c.patch, c.vision_width
-        patches = pixels.view(batch * tiles, 3, side, c.patch, side, c.patch).permute(0, 2, 4, 1, 3, 5).reshape(batch * tiles, side * side, -1)
+        patches = (
+            pixels.view(batch * tiles, 3, side, c.patch, side, c.patch)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(batch * tiles, side * side, -1)
+        )
         x = patches @ p[n + "patch_embedding.weight"].view(w, -1).t()
-        pre = F.embedding(ratio_ids, p[n + "pre_tile_positional_embedding.embedding.weight"]).view(batch, c.max_tiles, 1, w)[:, :tiles]
+        pre = F.embedding(ratio_ids, p[n + "pre_tile_positional_embedding.embedding.weight"]).view(
+            batch, c.max_tiles, 1, w
+        )[:, :tiles]
         x = x.view(batch, tiles, -1, w) + pre * p[n + "pre_tile_positional_embedding.gate"].tanh()
         x = torch.cat((p[n + "class_embedding"].expand(batch, tiles, 1, w), x), 2)
         gate = p[n + "gated_positional_embedding.gate"].tanh()
-        by_tile = F.embedding(ratio_ids, p[n + "gated_positional_embedding.tile_embedding.weight"]).view(batch, c.max_tiles, -1, w)[:, :tiles]
+        by_tile = F.embedding(ratio_ids, p[n + "gated_positional_embedding.tile_embedding.weight"]).view(
+            batch, c.max_tiles, -1, w
+        )[:, :tiles]
         x = x + (1 - gate) * p[n + "gated_positional_embedding.embedding"] + gate * by_tile
         x = F.layer_norm(x, (w,), p[n + "layernorm_pre.weight"], p[n + "layernorm_pre.bias"], 1e-5)
         tokens, pad = x.shape[2], -x.shape[2] % 8
@@ -183,8 +193,12 @@ class Network:
             if i in c.intermediate:
                 kept.append(x)
         x = F.layer_norm(x, (w,), p[n + "layernorm_post.weight"], p[n + "layernorm_post.bias"], 1e-5)
-        post = F.embedding(ratio_ids, p[n + "post_tile_positional_embedding.embedding.weight"]).view(batch, c.max_tiles, 1, w)[:, :tiles]
-        x = (x.view(batch, tiles, -1, w) + post * p[n + "post_tile_positional_embedding.gate"].tanh()).view(batch, -1, w)
+        post = F.embedding(ratio_ids, p[n + "post_tile_positional_embedding.embedding.weight"]).view(
+            batch, c.max_tiles, 1, w
+        )[:, :tiles]
+        x = (x.view(batch, tiles, -1, w) + post * p[n + "post_tile_positional_embedding.gate"].tanh()).view(
+            batch, -1, w
+        )
         for i in range(c.global_layers):
             x = self.vision_layer(p, f"{n}global_transformer.layers.{i}.", x, mask, True)
         x = torch.cat((x, torch.stack(kept, -1).flatten(2)), -1).view(batch, tiles, tokens + pad, -1)[:, :, :tokens]
@@ -198,7 +212,9 @@ class Network:
         a, b = x.chunk(2, -1)
         return x * cos + torch.cat((-b, a), -1) * sin
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """q [B, heads, L, h], k, v [B, kv_heads, M, h], mask [B, 1, L or 1, M] added -> outputs [B, L, heads*h], weights [B, heads, L, M]."""
         batch, heads, length, head = q.shape
         group = heads // k.shape[1]
@@ -231,8 +247,18 @@ class Network:
         v = heads_of(states @ p[name + "cross_attn.v_proj.weight"].t(), self.c.kv_heads)
         return rms_norm(k, p[name + "cross_attn.k_norm.weight"], self.c.eps), v
 
-    def text(self, p: dict, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, sees: torch.Tensor, states: torch.Tensor,
-             tile_counts: torch.Tensor, kept: torch.Tensor, cache: list | None = None) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+    def text(
+        self,
+        p: dict,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        sees: torch.Tensor,
+        states: torch.Tensor,
+        tile_counts: torch.Tensor,
+        kept: torch.Tensor,
+        cache: list | None = None,
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """Logits of the rows that `kept` names, and the cross-attention weights of layers 3 and 5.
 
         ids, positions [B, L]; mask [B, 1, L, M] added; sees [B, L] 1.0 where the token sees the picture; states [B, T, patches+1, D];
@@ -249,7 +275,11 @@ class Network:
             n = f"{t}layers.{i}."
             h = rms_norm(x, p[n + "input_layernorm.weight"], c.eps)
             if i in c.cross:
-                q = rms_norm(heads_of(h @ p[n + "cross_attn.q_proj.weight"].t(), c.heads), p[n + "cross_attn.q_norm.weight"], c.eps)
+                q = rms_norm(
+                    heads_of(h @ p[n + "cross_attn.q_proj.weight"].t(), c.heads),
+                    p[n + "cross_attn.q_norm.weight"],
+                    c.eps,
+                )
                 h, weights = self.attend(q, *self.cross_kv(p, n, flat_states), tile_mask)
                 maps[i] = weights
                 x = x + h @ p[n + "cross_attn.o_proj.weight"].t() * (p[n + "cross_attn_attn_gate"].tanh() * sees)

@@ -81,6 +81,7 @@ def work_items(store: Store, trained: list[str]) -> list[list[str]]:
 
 def update(store: Store, names: list[str], step: int, rates: dict[str, float], weights: list[float]) -> None:
     """One step for `names`. rates: muon, adam and the factor for vision; weights: share of each gradient slot; step from 1."""
+
     def gradient(name: str) -> torch.Tensor:
         views = [store.view(store.slots[s], name) for s in range(len(weights))]
         total = views[0] * weights[0]

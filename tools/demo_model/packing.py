@@ -73,12 +73,24 @@ class Packer:
             found, where = scenes.patch_targets(scene)
             targets[i, : len(found)] = found
             places.append(where)
-        batch = Batch(torch.from_numpy(pixels), torch.tensor([self.ratio_ids[s.canvas] for s in made]),
-                      torch.tensor([s.canvas[0] * s.canvas[1] for s in made]), torch.from_numpy(targets))
+        batch = Batch(
+            torch.from_numpy(pixels),
+            torch.tensor([self.ratio_ids[s.canvas] for s in made]),
+            torch.tensor([s.canvas[0] * s.canvas[1] for s in made]),
+            torch.from_numpy(targets),
+        )
         return batch, places
 
-    def with_picture(self, rng: random.Random, branch: Branch, asked: list[questions.Question], scene: scenes.Scene, where: list[np.ndarray],
-                     answer_types: list[int], question_first: bool) -> None:
+    def with_picture(
+        self,
+        rng: random.Random,
+        branch: Branch,
+        asked: list[questions.Question],
+        scene: scenes.Scene,
+        where: list[np.ndarray],
+        answer_types: list[int],
+        question_first: bool,
+    ) -> None:
         """One or two turns about the picture."""
         t = self.text
         for turn, question in enumerate(asked):
@@ -100,8 +112,14 @@ class Packer:
             branch.places += [patches[owners[min(s + 1, len(owners) - 1)]] for s in starts] + [None]
             answer_types.append(TYPE_IDS[question.type])
 
-    def tree(self, rng: random.Random, scene: scenes.Scene, where: list[np.ndarray], asked: list[questions.Question],
-             answer_types: list[int]) -> list[Branch]:
+    def tree(
+        self,
+        rng: random.Random,
+        scene: scenes.Scene,
+        where: list[np.ndarray],
+        asked: list[questions.Question],
+        answer_types: list[int],
+    ) -> list[Branch]:
         """All that is said about one picture. Branch 0 is the root, branch 1 the picture."""
         t = self.text
         root = Branch(-1, sees=False)
@@ -138,7 +156,9 @@ class Packer:
                 answer_types.pop()
         return branches
 
-    def pack(self, rng: random.Random, made: list[scenes.Scene], asked: list[list[questions.Question]], tiles: int) -> Batch:
+    def pack(
+        self, rng: random.Random, made: list[scenes.Scene], asked: list[list[questions.Question]], tiles: int
+    ) -> Batch:
         batch, places = self.pictures(made, tiles)
         answer_types: list[int] = []
         trees = [self.tree(rng, s, w, q, answer_types) for s, w, q in zip(made, places, asked)]
@@ -167,7 +187,11 @@ class Packer:
                 mask[b, 0, span, span] = np.triu(np.full((size, size), -1e9, np.float32), 1)
                 for p in lineage:
                     mask[b, 0, span, starts[p] : starts[p] + len(tree[p].ids)] = 0
-                seen_from = branch.ids.index(self.text.image) if self.text.image in branch.ids else (0 if branch.sees and len(tree[1].ids) else size)
+                seen_from = (
+                    branch.ids.index(self.text.image)
+                    if self.text.image in branch.ids
+                    else (0 if branch.sees and len(tree[1].ids) else size)
+                )
                 sees[b, at + seen_from : at + size] = 1
                 for i in range(size):
                     if branch.learn[i] >= 0:
@@ -176,7 +200,9 @@ class Packer:
                         answers.append(branch.learn[i])
                         if branch.places[i] is not None:
                             aim = np.zeros((tiles * width), bool)
-                            aim[branch.places[i] // self.c.patches * width + branch.places[i] % self.c.patches + 1] = True
+                            aim[branch.places[i] // self.c.patches * width + branch.places[i] % self.c.patches + 1] = (
+                                True
+                            )
                             aimed.append(rows[-1])
                             aims.append(aim)
                 at += size

@@ -12,10 +12,24 @@ from scenes import Item, Scene
 
 TYPES = ["name", "shape", "at", "left_of", "where", "colour", "size", "exist", "count", "caption", "read", "relation"]
 # How often each type is drawn where the scene allows it.
-WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.0, "where": 1.1, "colour": 1.5, "size": 3.0, "exist": 1.8,
-           "count": 3.2, "caption": 1.5, "read": 3.2, "relation": 2.0}
+WEIGHTS = {
+    "name": 0.8,
+    "shape": 0.8,
+    "at": 0.9,
+    "left_of": 2.0,
+    "where": 1.1,
+    "colour": 1.5,
+    "size": 3.0,
+    "exist": 1.8,
+    "count": 3.2,
+    "caption": 1.5,
+    "read": 3.2,
+    "relation": 2.0,
+}
+# fmt: off
 PLACES = ["in the top left", "at the top", "in the top right", "on the left", "in the centre", "on the right",
           "in the bottom left", "at the bottom", "in the bottom right"]
+# fmt: on
 DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}  # row, column
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
@@ -81,20 +95,41 @@ class Asker:
         if self.scene.kind != "single" or self.scene.objects[0].colour >= 0:
             return None
         item = self.scene.objects[0]
-        text = self.pick("What is this?", "What is in the picture?", "What do you see?", "What does the picture show?", "Name the object.",
-                         "What object is this?", "Which object is shown?", "What can you see here?")
+        text = self.pick(
+            "What is this?",
+            "What is in the picture?",
+            "What do you see?",
+            "What does the picture show?",
+            "Name the object.",
+            "What object is this?",
+            "Which object is shown?",
+            "What can you see here?",
+        )
         return text, [(f"{self.say(item).capitalize()}.", [item])]
 
     def shape(self):
-        shapes = [o for o in self.unique if o.colour >= 0 and sum(p.colour == o.colour for p in self.scene.objects) == 1]
+        shapes = [
+            o for o in self.unique if o.colour >= 0 and sum(p.colour == o.colour for p in self.scene.objects) == 1
+        ]
         if not shapes:
             return None
         item = self.rng.choice(shapes)
         if self.scene.kind == "single" and self.rng.random() < 0.7:
-            text = self.pick("What shape is this?", "Which shape is it?", "What shape do you see?", "Name the shape.", "Which shape is in the picture?")
+            text = self.pick(
+                "What shape is this?",
+                "Which shape is it?",
+                "What shape do you see?",
+                "Name the shape.",
+                "Which shape is in the picture?",
+            )
         else:
             colour = v.COLOUR_NAMES[item.colour]
-            text = self.pick(f"What shape is {colour}?", f"Which shape is {colour}?", f"What is the {colour} shape?", f"Name the {colour} shape.")
+            text = self.pick(
+                f"What shape is {colour}?",
+                f"Which shape is {colour}?",
+                f"What is the {colour} shape?",
+                f"Name the {colour} shape.",
+            )
         return text, [(f"{v.article(item.noun).capitalize()}.", [item])]
 
     def at(self):
@@ -104,7 +139,12 @@ class Asker:
         if full and self.rng.random() < 0.9:
             cell = self.rng.choice(list(full))
         place = PLACES[cell]
-        text = self.pick(f"What is {place}?", f"What do you see {place}?", f"What is {place} of the picture?", f"Which object is {place}?")
+        text = self.pick(
+            f"What is {place}?",
+            f"What do you see {place}?",
+            f"What is {place} of the picture?",
+            f"Which object is {place}?",
+        )
         if cell not in full:
             return text, [("Nothing.", [])]
         return text, [(f"{self.say(full[cell]).capitalize()}.", [full[cell]])]
@@ -134,7 +174,14 @@ class Asker:
             noun = self.refer(item)
             answer = [(f"{self.say(other).capitalize()}.", [other])] if other else [("Nothing.", [])]
         noun = v.definite(noun)
-        return self.pick(f"What is {direction} the {noun}?", f"What do you see {direction} the {noun}?", f"Which object is {direction} the {noun}?"), answer
+        return (
+            self.pick(
+                f"What is {direction} the {noun}?",
+                f"What do you see {direction} the {noun}?",
+                f"Which object is {direction} the {noun}?",
+            ),
+            answer,
+        )
 
     def where(self):
         if not self.unique:
@@ -148,7 +195,15 @@ class Asker:
             place = PLACES[item.cell]
             answer = [(f"{place[0].upper()}{place[1:]}.", [item])]
         noun = v.definite(noun)
-        return self.pick(f"Where is the {noun}?", f"Where do you see the {noun}?", f"In which part of the picture is the {noun}?", f"Find the {noun}."), answer
+        return (
+            self.pick(
+                f"Where is the {noun}?",
+                f"Where do you see the {noun}?",
+                f"In which part of the picture is the {noun}?",
+                f"Find the {noun}.",
+            ),
+            answer,
+        )
 
     def colour(self):
         shapes = [o for o in self.scene.objects if o.colour >= 0 and self.nouns.count(o.noun) == 1]
@@ -162,8 +217,15 @@ class Asker:
         else:
             return None
         word = self.pick("colour", "color")
-        return self.pick(f"What {word} is the {noun}?", f"Which {word} is the {noun}?", f"What is the {word} of the {noun}?",
-                         f"Tell me the {word} of the {noun}."), answer
+        return (
+            self.pick(
+                f"What {word} is the {noun}?",
+                f"Which {word} is the {noun}?",
+                f"What is the {word} of the {noun}?",
+                f"Tell me the {word} of the {noun}.",
+            ),
+            answer,
+        )
 
     def size(self):
         pairs = [(a, b) for a in self.unique for b in self.unique if a.size >= 1.4 * b.size and a.noun != b.noun]
@@ -183,7 +245,14 @@ class Asker:
             answer = self.there_is_no(names[gone])
         a, b = (v.definite(n) for n in names)
         word = self.pick("larger", "bigger") if larger else "smaller"
-        return self.pick(f"Which is {word}, the {a} or the {b}?", f"What is {word}, the {a} or the {b}?", f"Is the {a} or the {b} {word}?"), answer
+        return (
+            self.pick(
+                f"Which is {word}, the {a} or the {b}?",
+                f"What is {word}, the {a} or the {b}?",
+                f"Is the {a} or the {b} {word}?",
+            ),
+            answer,
+        )
 
     def exist(self):
         shown: list[Item] = []
@@ -200,7 +269,13 @@ class Asker:
         else:
             return None
         thing = v.article(noun)
-        text = self.pick(f"Is there {thing}?", f"Is there {thing} in the picture?", f"Do you see {thing}?", f"Can you see {thing}?", f"Does the picture show {thing}?")
+        text = self.pick(
+            f"Is there {thing}?",
+            f"Is there {thing} in the picture?",
+            f"Do you see {thing}?",
+            f"Can you see {thing}?",
+            f"Does the picture show {thing}?",
+        )
         return text, [("Yes.", shown)] if shown else [("No.", [])]
 
     def count(self):
@@ -213,7 +288,12 @@ class Asker:
         elif item.colour >= 0 and self.rng.random() < 0.5 and all(o.colour == item.colour for o in shown):
             noun = self.phrase(item)
         things = v.plural(noun)
-        text = self.pick(f"How many {things} are there?", f"How many {things} do you see?", f"Count the {things}.", f"How many {things} are in the picture?")
+        text = self.pick(
+            f"How many {things} are there?",
+            f"How many {things} do you see?",
+            f"Count the {things}.",
+            f"How many {things} are in the picture?",
+        )
         return text, [(f"{v.NUMBERS[len(shown)] if shown else 'None'}.", shown)]
 
     def caption(self):
@@ -237,8 +317,15 @@ class Asker:
             answer += part
         first, shown = answer[0]
         answer[0] = (first[0].upper() + first[1:], shown)
-        text = self.pick("Describe the picture.", "Caption this picture.", "Describe this image.", "Write a caption.", "What is shown in this picture? Describe it.",
-                         "Please describe the picture.", "Give a short description.")
+        text = self.pick(
+            "Describe the picture.",
+            "Caption this picture.",
+            "Describe this image.",
+            "Write a caption.",
+            "What is shown in this picture? Describe it.",
+            "Please describe the picture.",
+            "Give a short description.",
+        )
         return text, answer + [(".", [])]
 
     def spell(self) -> Segments:
@@ -247,9 +334,17 @@ class Asker:
     def read(self):
         if not self.scene.text:
             return None
-        text = self.pick("What does it say?", "Read the text.", "What is written here?", "What is the text?", "Read the word.", "What does the text say?",
-                         "Which text is in the picture?", "What is written in the picture?")
-        return text, [('It says', self.scene.glyphs), (' "', self.scene.glyphs[:1]), *self.spell(), ('".', [])]
+        text = self.pick(
+            "What does it say?",
+            "Read the text.",
+            "What is written here?",
+            "What is the text?",
+            "Read the word.",
+            "What does the text say?",
+            "Which text is in the picture?",
+            "What is written in the picture?",
+        )
+        return text, [("It says", self.scene.glyphs), (' "', self.scene.glyphs[:1]), *self.spell(), ('".', [])]
 
     def relation(self):
         pairs = [(a, b) for a in self.unique for b in self.unique if a.noun != b.noun and a.cell != b.cell]
@@ -257,18 +352,27 @@ class Asker:
             return None
         a, b = self.rng.choice(pairs)
         rows, columns = a.cell // 3 - b.cell // 3, a.cell % 3 - b.cell % 3
-        true = ([("above" if rows < 0 else "below")] if rows else []) + ([("left of" if columns < 0 else "right of")] if columns else [])
+        true = (["above" if rows < 0 else "below"] if rows else []) + (
+            ["left of" if columns < 0 else "right of"] if columns else []
+        )
         direction = self.rng.choice(true)
         right = self.rng.random() < 0.5
         asked = direction if right else OPPOSITE[direction]
         one, two = v.definite(self.refer(a)), v.definite(self.refer(b))
-        text = self.pick(f"Is the {one} {asked} the {two}?", f"Do you see the {one} {asked} the {two}?", f"Is it true that the {one} is {asked} the {two}?")
+        text = self.pick(
+            f"Is the {one} {asked} the {two}?",
+            f"Do you see the {one} {asked} the {two}?",
+            f"Is it true that the {one} is {asked} the {two}?",
+        )
         if self.rng.random() < self.absent:
             gone = self.missing()
             return text.replace(f"the {one} ", f"the {v.definite(gone)} ", 1), self.there_is_no(gone)
         # Looking comes before deciding: where both are, then how they lie, then yes or no.
-        return text, [(f"The {one} is {PLACES[a.cell]}", [a]), (f" and the {two} is {PLACES[b.cell]}", [b]),
-                      (f": the {one} is {direction} the {two}, so {'yes' if right else 'no'}.", [a, b])]
+        return text, [
+            (f"The {one} is {PLACES[a.cell]}", [a]),
+            (f" and the {two} is {PLACES[b.cell]}", [b]),
+            (f": the {one} is {direction} the {two}, so {'yes' if right else 'no'}.", [a, b]),
+        ]
 
     def ask(self, kind: str) -> Question | None:
         made = getattr(self, kind)()

@@ -18,7 +18,16 @@ TILE = 96  # pixels
 PATCH = 12
 GRID = TILE // PATCH  # patches along a tile
 # (tiles high, tiles wide) and how often each is drawn.
-CANVASES = {(1, 1): 0.52, (1, 2): 0.15, (2, 1): 0.11, (2, 2): 0.10, (1, 3): 0.04, (3, 1): 0.03, (1, 4): 0.03, (4, 1): 0.02}
+CANVASES = {
+    (1, 1): 0.52,
+    (1, 2): 0.15,
+    (2, 1): 0.11,
+    (2, 2): 0.10,
+    (1, 3): 0.04,
+    (3, 1): 0.03,
+    (1, 4): 0.03,
+    (4, 1): 0.02,
+}
 SIZE_BINS = (19, 27, 37)  # pixels: borders of the auxiliary size classes
 SIZES = len(SIZE_BINS) + 1
 
@@ -143,7 +152,9 @@ class Painter:
             self.pixels = np.asarray(Image.open(buffer))
         elif fate < 0.12:
             scale = self.rng.uniform(1.3, 2.5)
-            large = Image.fromarray(self.pixels).resize((int(self.width * scale), int(self.height * scale)), Image.Resampling.BICUBIC)
+            large = Image.fromarray(self.pixels).resize(
+                (int(self.width * scale), int(self.height * scale)), Image.Resampling.BICUBIC
+            )
             self.pixels = np.asarray(large.resize((self.width, self.height), Image.Resampling.BILINEAR))
         return self.pixels
 
@@ -247,7 +258,12 @@ def patch_targets(scene: Scene) -> tuple[np.ndarray, list[np.ndarray]]:
     vision model's order (tile by tile), and for each of `scene.items` the indices of its patches.
     """
     high, wide = scene.canvas[0] * GRID, scene.canvas[1] * GRID
-    order = np.arange(high * wide).reshape(scene.canvas[0], scene.canvas[1], GRID, GRID).transpose(0, 2, 1, 3).reshape(high, wide)
+    order = (
+        np.arange(high * wide)
+        .reshape(scene.canvas[0], scene.canvas[1], GRID, GRID)
+        .transpose(0, 2, 1, 3)
+        .reshape(high, wide)
+    )
     best = np.full((high, wide), PATCH * PATCH // 4)
     targets = np.full((high * wide, 6), -1, np.int64)
     targets[:, 0] = 0
@@ -255,8 +271,14 @@ def patch_targets(scene: Scene) -> tuple[np.ndarray, list[np.ndarray]]:
     for item in scene.items:
         x0, y0, x1, y1 = item.box
         area = np.outer(overlap(y0, y1, high), overlap(x0, x1, wide))
-        row = (item.class_id, item.colour, item.cell, sum(item.size > b for b in SIZE_BINS) if item.glyph_index < 0 else -1,
-               item.glyph_index, item.like - 1 if item.like <= 5 else -1)
+        row = (
+            item.class_id,
+            item.colour,
+            item.cell,
+            sum(item.size > b for b in SIZE_BINS) if item.glyph_index < 0 else -1,
+            item.glyph_index,
+            item.like - 1 if item.like <= 5 else -1,
+        )
         won = area > best
         best = np.where(won, area, best)
         targets[order[won]] = row

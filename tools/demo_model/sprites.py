@@ -9,7 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 import vocabulary as v
 
 EMOJI_FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-GLYPH_FONTS = ["/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf"]
+GLYPH_FONTS = [
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf",
+]
 EMOJI_STRIKE = 109  # the only bitmap size of Noto Color Emoji
 SIZES = list(range(14, 66, 2))  # longer side, pixels
 CACHE = pathlib.Path(__file__).resolve().parents[2] / "build" / "demo_model" / "sprites.npz"

@@ -11,10 +11,18 @@ import scenes
 import sprites
 import vocabulary as v
 
-SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 VOCAB = 1024  # rows of the output head; <|image|> comes after it
-NAMED = ["<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>",
-         "<|eot_id|>", "<|python_tag|>"]
+NAMED = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|finetune_right_pad_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+]
 RESERVED = 16
 TEMPLATE = (
     "{{- bos_token }}\n"
@@ -52,18 +60,27 @@ def corpus() -> list[str]:
     nouns = v.EMOJI_NAMES + v.SHAPES + [c + " " + s for c in v.COLOUR_NAMES for s in v.SHAPES]
     for noun in nouns:
         lines += [f"{v.article(noun).capitalize()}. the {v.definite(noun)}, {v.plural(noun)}, {v.article(noun)}"] * 20
-    lines += ['It says ".', ' the text "', '". "'] * 500 + chat.SYSTEMS * 50 + ["user", "assistant", "system", "\n\n", "tool"] * 200
+    lines += (
+        ['It says ".', ' the text "', '". "'] * 500
+        + chat.SYSTEMS * 50
+        + ["user", "assistant", "system", "\n\n", "tool"] * 200
+    )
     return lines
 
 
 def build() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     specials = NAMED + [f"<|reserved_special_token_{i}|>" for i in range(RESERVED)]
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB - len(specials), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB - len(specials), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     tokenizer.train_from_iterator(corpus(), trainer)
     while tokenizer.get_vocab_size() + len(specials) < VOCAB:  # fewer merges than asked for
         specials.append(f"<|reserved_special_token_{len(specials) - len(NAMED)}|>")
@@ -100,4 +117,8 @@ class Text:
 if __name__ == "__main__":
     made = build()
     made.save(str(sprites.CACHE.parent / "tokenizer.json"))
-    print(made.encode('It says "EXIT42".').tokens, made.encode("Is the purple circle left of the ice cream?").tokens, made.get_vocab_size())
+    print(
+        made.encode('It says "EXIT42".').tokens,
+        made.encode("Is the purple circle left of the ice cream?").tokens,
+        made.get_vocab_size(),
+    )

@@ -30,11 +30,15 @@ import tokenizer as tokenizing  # noqa: E402
 
 SLOTS = 6  # pieces of a step; processes take one after another, so that a disturbed process does fewer
 PICTURES = {"a": {1: 8, 2: 5, 3: 4, 4: 3}, "b": {1: 5, 2: 4, 3: 3, 4: 3}}  # pictures of a slot by number of tiles
-RATES = {"a": {"muon": 0.015, "adam": 1.5e-3, "vision": 1.0, "decay": 0.02}, "b": {"muon": 0.012, "adam": 1.2e-3, "vision": 0.5, "decay": 0.02}}
-PADDED = {"a": 0.12, "b": 0.10}  # share of slots with all pictures padded to the most tiles
+RATES = {
+    "a": {"muon": 0.015, "adam": 1.5e-3, "vision": 1.0, "decay": 0.02},
+    "b": {"muon": 0.012, "adam": 1.2e-3, "vision": 0.5, "decay": 0.02},
+}
+# From which progress which share of slots is padded to the most tiles, as the real processor does with every picture (that costs
+# twice the time, so it comes last).
+PADDED = {"a": [(0.0, 0.12)], "b": [(0.0, 0.10), (0.72, 0.35), (0.88, 1.0)]}
 DENSE = 0.17  # share of phase b's slots that are phase a's: dense scenes without questions
 DENSE_WEIGHT = 0.5  # of their loss
-PADDED_FROM = 0.72  # progress of phase b from which all are
 PARTS = ["answer", "aux", "point", "patches"]
 
 
@@ -81,8 +85,8 @@ class Trainer:
     def run_slot(self, slot: int) -> None:
         args, shared = self.args, self.shared
         progress = shared.progress.value
-        draw = hash((self.step, slot)) % 10_000 / 10_000
-        padded = draw < PADDED[args.phase] or (args.phase == "b" and progress >= PADDED_FROM)
+        share = [share for start, share in PADDED[args.phase] if progress >= start][-1]
+        padded = hash((self.step, slot)) % 10_000 / 10_000 < share
         dense = args.phase == "b" and hash((self.step, slot, 1)) % 10_000 / 10_000 < DENSE
         scenes = "a" if dense else args.phase
         batch = self.packer.draw(f"train/{args.seed}/{args.phase}/{self.step}/{slot}", scenes, padded, PICTURES[scenes])
@@ -93,7 +97,9 @@ class Trainer:
         shared.parts[slot] = torch.tensor([parts.get(name, 0.0) for name in PARTS])
         shared.answers[slot].zero_()
         if right is not None:
-            shared.answers[slot].index_add_(0, batch.answer_types, torch.stack((right.float(), torch.ones(len(right))), 1))
+            shared.answers[slot].index_add_(
+                0, batch.answer_types, torch.stack((right.float(), torch.ones(len(right))), 1)
+            )
 
     def run(self) -> None:
         shared, args = self.shared, self.args
@@ -114,7 +120,11 @@ class Trainer:
             weights = (shared.pictures / shared.pictures.sum()).tolist()
             self.step += 1
             pace = factor(shared.progress.value, args.decay)
-            rates = {**RATES[args.phase], "muon": RATES[args.phase]["muon"] * pace, "adam": RATES[args.phase]["adam"] * pace}
+            rates = {
+                **RATES[args.phase],
+                "muon": RATES[args.phase]["muon"] * pace,
+                "adam": RATES[args.phase]["adam"] * pace,
+            }
             while (item := shared.take(shared.item)) < len(self.items):
                 optimizer.update(self.store, self.items[item], self.step, rates, weights)
             self.seen += int(shared.pictures.sum())
@@ -142,20 +152,37 @@ class Trainer:
         left = (args.steps - self.step) / max(pace, 1e-9) if args.steps else args.minutes * 60 - self.spent
         end = datetime.datetime.now() + datetime.timedelta(seconds=max(left, 0))
         losses_text = " ".join(f"{n} {x:.3f}" for n, x in zip(PARTS, self.smooth.tolist()))
-        types = " ".join(f"{n} {100 * self.average[i, 0] / self.average[i, 1]:.0f}" for n, i in packing.TYPE_IDS.items() if self.average[i, 1] > 0)
-        line = (f"{datetime.datetime.now():%H:%M:%S} phase {args.phase} step {self.step} ({100 * progress:.1f} %, {pace:.2f} steps/s, {self.seen} pictures, "
-                f"ends {end:%H:%M}) rate x{factor(progress, args.decay):.2f} {losses_text} | {types}")
+        types = " ".join(
+            f"{n} {100 * self.average[i, 0] / self.average[i, 1]:.0f}"
+            for n, i in packing.TYPE_IDS.items()
+            if self.average[i, 1] > 0
+        )
+        line = (
+            f"{datetime.datetime.now():%H:%M:%S} phase {args.phase} step {self.step} ({100 * progress:.1f} %, {pace:.2f} steps/s, {self.seen} pictures, "
+            f"ends {end:%H:%M}) rate x{factor(progress, args.decay):.2f} {losses_text} | {types}"
+        )
         print(line, flush=True)
         if args.status:
             args.status.write_text(line + "\n")
 
     def save(self, path: pathlib.Path, finished: bool = False) -> None:
-        state = {"values": self.store.values, "first": self.store.first, "second": self.store.second, "names": list(self.store.spans),
-                 "phase": self.args.phase, "step": self.step, "spent": self.spent, "pictures": self.seen, "finished": finished}
+        state = {
+            "values": self.store.values,
+            "first": self.store.first,
+            "second": self.store.second,
+            "names": list(self.store.spans),
+            "phase": self.args.phase,
+            "step": self.step,
+            "spent": self.spent,
+            "pictures": self.seen,
+            "finished": finished,
+        }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
-        (path.parent / f"{path.stem}.json").write_text(json.dumps({k: state[k] for k in ("phase", "step", "spent", "pictures", "finished")}))
+        (path.parent / f"{path.stem}.json").write_text(
+            json.dumps({k: state[k] for k in ("phase", "step", "spent", "pictures", "finished")})
+        )
 
 
 def worker(rank: int, args: argparse.Namespace, store: optimizer.Store, shared: Shared, start: dict) -> None:

@@ -12,7 +12,15 @@ def patch() -> None:
         return
     original = layer.forward
 
-    def forward(self, hidden_states, cross_attention_states, cross_attention_mask, attention_mask, full_text_row_masked_out_mask, **kwargs):
+    def forward(
+        self,
+        hidden_states,
+        cross_attention_states,
+        cross_attention_mask,
+        attention_mask,
+        full_text_row_masked_out_mask,
+        **kwargs
+    ):
         gate = self.cross_attn
 
         def attention(*arguments, **named):
@@ -23,8 +31,15 @@ def patch() -> None:
 
         gate.forward = attention
         try:
-            return original(self, hidden_states, cross_attention_states, cross_attention_mask, attention_mask,
-                            full_text_row_masked_out_mask, **kwargs)
+            return original(
+                self,
+                hidden_states,
+                cross_attention_states,
+                cross_attention_mask,
+                attention_mask,
+                full_text_row_masked_out_mask,
+                **kwargs
+            )
         finally:
             del gate.forward
 
