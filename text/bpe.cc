@@ -101,6 +101,7 @@ Result<Bpe> Bpe::Build(std::vector<std::pair<std::string, int32_t>> vocab,
   bpe.merges_.resize(std::bit_ceil(std::max<size_t>(merges.size() * 2, 16)));
   const size_t mask = bpe.merges_.size() - 1, prefix = options.continuing_subword_prefix.size();
   std::string merged;
+  std::vector<std::pair<int32_t, int32_t>> merge_ids;
   for (uint32_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right] = merges[rank];
     const auto unknown = [&](std::string_view token) {
@@ -122,6 +123,7 @@ Result<Bpe> Bpe::Build(std::vector<std::pair<std::string, int32_t>> vocab,
       slot = (slot + 1) & mask;
     bpe.merges_[slot] = {pair, {rank, *id}};  // of equal pairs the last counts, as in the library
     bpe.id_of_rank_.push_back(*id);
+    merge_ids.emplace_back(*left_id, *right_id);
   }
 
   bpe.options_ = std::move(options);
@@ -135,6 +137,7 @@ Result<Bpe> Bpe::Build(std::vector<std::pair<std::string, int32_t>> vocab,
   }
   for (int byte = 0; byte < 256; ++byte)
     bpe.byte_ids_[byte] = bpe.ids_.Find(fmt::format("<0x{:02X}>", byte)).value_or(-1);
+  bpe.FindBorders(merge_ids);
   return bpe;
 }
 
@@ -201,11 +204,74 @@ void Bpe::Encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>&
     }
   }
   Characters(piece, scratch);
-  if (scratch.ids.size() > kShortPiece)
-    MergeLong(scratch);
-  else
+  if (scratch.ids.size() <= kShortPiece) {
     MergeShort(scratch);
-  out.insert(out.end(), scratch.ids.begin(), scratch.ids.end());
+    out.insert(out.end(), scratch.ids.begin(), scratch.ids.end());
+    return;
+  }
+  // Where no merge can ever join two characters, the parts are independent, and small ones stay in
+  // the cache
+  scratch.all.swap(scratch.ids);
+  const std::vector<int32_t>& all = scratch.all;
+  for (size_t begin = 0; begin < all.size();) {
+    size_t end = begin + 1;
+    while (end < all.size() && MayJoin(all[end - 1], all[end])) ++end;
+    scratch.ids.assign(all.begin() + static_cast<ptrdiff_t>(begin),
+                       all.begin() + static_cast<ptrdiff_t>(end));
+    if (scratch.ids.size() > kShortPiece)
+      MergeLong(scratch);
+    else
+      MergeShort(scratch);
+    out.insert(out.end(), scratch.ids.begin(), scratch.ids.end());
+    begin = end;
+  }
+}
+
+// A merge joins the last character of one token and the first of another; what no merge joins is a
+// border for good. A token's characters are the symbols it was merged from; if merges disagree
+// about them, no borders are used.
+void Bpe::FindBorders(const std::vector<std::pair<int32_t, int32_t>>& merges) {
+  std::vector<std::pair<int32_t, int32_t>> ends(tokens_.size());  // first and last character
+  for (int32_t id = 0; id < id_limit(); ++id) ends[id] = {id, id};
+  std::vector<bool> used(tokens_.size()), made(tokens_.size());
+  joins_.assign(std::bit_ceil(std::max<size_t>(merges.size() * 2, 16)), UINT64_MAX);
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto [left, right] = merges[rank];
+    const int32_t id = id_of_rank_[rank];
+    used[left] = used[right] = true;
+    const std::pair<int32_t, int32_t> own{ends[left].first, ends[right].second};
+    if ((made[id] && ends[id] != own) || (!made[id] && used[id])) return;
+    made[id] = true;
+    ends[id] = own;
+    const uint64_t pair = PairOf(ends[left].second, ends[right].first);
+    size_t slot = HashPair(pair) & (joins_.size() - 1);
+    while (joins_[slot] != UINT64_MAX && joins_[slot] != pair)
+      slot = (slot + 1) & (joins_.size() - 1);
+    joins_[slot] = pair;
+  }
+  // A token that merges make and use must not also be what a character starts as
+  const auto starts_as = [&](int32_t id) {
+    std::string_view token = tokens_[id];
+    if (id == unk_id_.value_or(-1) || (token.size() == 6 && token.starts_with("<0x"))) return true;
+    if (token.starts_with(options_.continuing_subword_prefix))
+      token.remove_prefix(options_.continuing_subword_prefix.size());
+    if (token.ends_with(options_.end_of_word_suffix))
+      token.remove_suffix(options_.end_of_word_suffix.size());
+    return token.empty() || DecodeUtf8(token).length == token.size();
+  };
+  for (const std::pair<int32_t, int32_t>& pair : merges)
+    for (const int32_t id : {pair.first, pair.second})
+      if (made[id] && starts_as(id)) return;
+  borders_known_ = true;
+}
+
+bool Bpe::MayJoin(int32_t left, int32_t right) const {
+  if (!borders_known_) return true;
+  const uint64_t pair = PairOf(left, right);
+  for (size_t slot = HashPair(pair) & (joins_.size() - 1); joins_[slot] != UINT64_MAX;
+       slot = (slot + 1) & (joins_.size() - 1))
+    if (joins_[slot] == pair) return true;
+  return false;
 }
 
 // Lowest rank first, leftmost of equal ones; each merge looks at its two new pairs only.

@@ -55,7 +55,7 @@ class Bpe {
   // Buffers kept between pieces of one call.
   struct Scratch {
     std::vector<Symbol> symbols;
-    std::vector<int32_t> ids;
+    std::vector<int32_t> ids, all;
     std::vector<uint32_t> ranks;
     std::vector<int32_t> bucket_of_rank;  // -1: none
     struct Bucket {
@@ -105,6 +105,8 @@ class Bpe {
   void Characters(std::string_view piece, Scratch& scratch) const;
   void MergeShort(Scratch& scratch) const;
   void MergeLong(Scratch& scratch) const;
+  void FindBorders(const std::vector<std::pair<int32_t, int32_t>>& merges);
+  bool MayJoin(int32_t left, int32_t right) const;
 
   BpeOptions options_;
   std::optional<int32_t> unk_id_;
@@ -113,6 +115,9 @@ class Bpe {
   TokenTable ids_;
   std::vector<MergeSlot> merges_;  // open addressing, a power of two
   std::vector<int32_t> id_of_rank_;
+  std::vector<uint64_t>
+      joins_;  // pairs of characters that some merge joins: open addressing, a power of two
+  bool borders_known_ = false;
   std::vector<int32_t> id_of_char_;      // of the first 2048 code points, -1: not in the vocabulary
   std::array<int32_t, 256> byte_ids_{};  // of "<0x00>" and so on, -1: none
 };

@@ -13,6 +13,8 @@ namespace {
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+constexpr size_t kBatchPieces = 1024, kBatchBytes = 16384;
+
 std::shared_ptr<const CodePointBits> BitsOf(const CodePointSet& set) {
   return std::make_shared<CodePointBits>(set);
 }
@@ -124,19 +126,22 @@ Result<PreTokenizer> PreTokenizer::FromJson(const JsonNode& root) {
   return pre_tokenizer;
 }
 
-void PreTokenizer::Apply(TextPieces& pieces) const {
-  for (const Step& step : steps_) Run(step, pieces);
+void PreTokenizer::ForEachPiece(std::string_view text, bool at_start,
+                                const PieceFunction& f) const {
+  if (text.empty()) return;
+  std::vector<Batch> batches(steps_.size());
+  const Piece whole{0, text.size()};
+  Process(0, text, {&whole, 1}, at_start, batches, f);
 }
 
-// Matches and what lies between, in order, of one piece.
-void PreTokenizer::FindMatches(const Step& step, std::string_view text,
-                               std::vector<Match>& matches) {
-  matches.clear();
+// Calls match(begin, end, is_match) for matches and what lies between, in order, of one piece.
+template <typename F>
+void PreTokenizer::FindMatches(const Step& step, std::string_view text, F&& match) {
   switch (step.kind) {
     case Kind::kSplit:
     case Kind::kByteLevel:
       step.regex->ForEachPiece(text, [&](size_t begin, size_t end, bool is_match) {
-        matches.push_back({begin, end, is_match != step.invert});
+        match(begin, end, is_match != step.invert);
       });
       return;
     case Kind::kFixedLength: {
@@ -144,7 +149,7 @@ void PreTokenizer::FindMatches(const Step& step, std::string_view text,
       for (size_t i = 0; i < text.size();) {
         i += DecodeUtf8(text.substr(i)).length;
         if (++count < step.length && i < text.size()) continue;
-        matches.push_back({begin, i, true});
+        match(begin, i, true);
         begin = i;
         count = 0;
       }
@@ -152,33 +157,39 @@ void PreTokenizer::FindMatches(const Step& step, std::string_view text,
     }
     case Kind::kWhitespace: {  // \w+|[^\w\s]+, the rest removed
       int last = -1;
+      size_t begin = 0;
       for (size_t i = 0; i < text.size();) {
         const DecodedChar c = DecodeUtf8(text.substr(i));
         const int kind = step.set->Contains(c.code_point)     ? 0
                          : step.space->Contains(c.code_point) ? 1
                                                               : 2;
-        if (kind == last)
-          matches.back().end = i + c.length;
-        else
-          matches.push_back({i, i + c.length, kind == 1});
+        if (kind != last && last >= 0) {
+          match(begin, i, last == 1);
+          begin = i;
+        }
         last = kind;
         i += c.length;
       }
+      if (last >= 0) match(begin, text.size(), last == 1);
       return;
     }
-    case Kind::kCharSplit:
-    case Kind::kMetaspace: {
+    case Kind::kMetaspace:  // cut before each mark: what MergedWithNext makes of single characters
+    case Kind::kCharSplit: {
+      const bool metaspace = step.kind == Kind::kMetaspace;
       size_t done = 0;
       for (size_t i = 0; i < text.size();) {
         const DecodedChar c = DecodeUtf8(text.substr(i));
         if (step.set->Contains(c.code_point)) {
-          if (done < i) matches.push_back({done, i, false});
-          matches.push_back({i, i + c.length, true});
-          done = i + c.length;
+          if (done < i) match(done, i, false);
+          done = i;
+          if (!metaspace) {
+            match(i, i + c.length, true);
+            done = i + c.length;
+          }
         }
         i += c.length;
       }
-      if (done < text.size()) matches.push_back({done, text.size(), false});
+      if (done < text.size()) match(done, text.size(), false);
       return;
     }
   }
@@ -186,114 +197,110 @@ void PreTokenizer::FindMatches(const Step& step, std::string_view text,
 
 // What becomes of the matches. Between two pieces that are both matches, or both not, nothing is
 // merged except by Contiguous.
-void PreTokenizer::Split(std::vector<Match>& matches, Behavior behavior, size_t offset,
-                         std::vector<TextPieces::Piece>& out) {
-  const auto emit = [&](size_t begin, size_t end) {
-    if (begin < end) out.push_back({offset + begin, offset + end});
-  };
-  switch (behavior) {
-    case Behavior::kRemoved:
-      for (const Match& match : matches)
-        if (!match.is_match) emit(match.begin, match.end);
-      return;
-    case Behavior::kIsolated:
-      for (const Match& match : matches) emit(match.begin, match.end);
-      return;
-    case Behavior::kContiguous:
-    case Behavior::kMergedWithPrevious: {
-      bool previous = false;
-      size_t begin = 0, end = 0;
-      for (const Match& match : matches) {
-        const bool merge = behavior == Behavior::kContiguous ? match.is_match == previous
-                                                             : match.is_match && !previous;
-        if (!merge) {
-          emit(begin, end);
-          begin = match.begin;
-        }
-        end = match.end;
-        previous = match.is_match;
+template <typename F>
+void PreTokenizer::Split(std::vector<Match>& matches, Behavior behavior, F&& emit) {
+  bool previous = false;
+  if (behavior == Behavior::kMergedWithNext) {
+    for (size_t i = matches.size(); i-- > 0;) {
+      const bool is_match = matches[i].is_match;
+      if (is_match && !previous && i + 1 < matches.size()) {
+        matches[i].end = matches[i + 1].end;
+        matches[i + 1].begin = matches[i + 1].end;  // empty: not put out
       }
-      emit(begin, end);
-      return;
+      previous = is_match;
     }
-    case Behavior::kMergedWithNext: {
-      bool previous = false;
-      for (size_t i = matches.size(); i-- > 0;) {
-        const bool is_match = matches[i].is_match;
-        if (is_match && !previous && i + 1 < matches.size()) {
-          matches[i].end = matches[i + 1].end;
-          matches[i + 1].begin = matches[i + 1].end;  // empty: not put out
-        }
-        previous = is_match;
-      }
-      for (const Match& match : matches) emit(match.begin, match.end);
-      return;
-    }
+    for (const Match& match : matches) emit(match.begin, match.end);
+    return;
   }
+  size_t begin = 0, end = 0;
+  for (const Match& match : matches) {
+    const bool merge = behavior == Behavior::kContiguous ? match.is_match == previous
+                                                         : match.is_match && !previous;
+    if (!merge) {
+      emit(begin, end);
+      begin = match.begin;
+    }
+    end = match.end;
+    previous = match.is_match;
+  }
+  emit(begin, end);
 }
 
-void PreTokenizer::Run(const Step& step, TextPieces& pieces) {
-  std::vector<TextPieces::Piece> out;
-  std::vector<Match> matches;
-  if (step.kind == Kind::kMetaspace || step.kind == Kind::kByteLevel) {
-    // These rewrite the text too
-    std::string text;
-    text.reserve(pieces.text.size() + pieces.text.size() / 2);
-    const bool metaspace = step.kind == Kind::kMetaspace;
-    std::string rewritten;
-    bool at_start = pieces.at_start;
-    for (const TextPieces::Piece& piece : pieces.pieces) {
-      std::string_view source =
-          std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin);
-      if (metaspace) {
-        const bool wanted =
-            step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && at_start);
-        rewritten.clear();
-        if (wanted && !source.starts_with(' ') && !source.starts_with(step.replacement))
-          rewritten += step.replacement;
-        for (const char byte : source) {
-          if (byte == ' ')
-            rewritten += step.replacement;
-          else
-            rewritten += byte;
-        }
-        source = rewritten;
-      } else if (step.prefix_space && !source.starts_with(' ')) {
-        rewritten.clear();
-        rewritten += ' ';
-        rewritten += source;
-        source = rewritten;
-      }
-      at_start = false;
-      const bool split = metaspace ? step.split : step.regex != nullptr;
-      const size_t first = out.size();
-      if (split) {
-        FindMatches(step, source, matches);
-        Split(matches, metaspace ? Behavior::kMergedWithNext : Behavior::kIsolated, 0, out);
-      } else {
-        out.push_back({0, source.size()});
-      }
-      for (size_t i = first; i < out.size(); ++i) {
-        const std::string_view part = source.substr(out[i].begin, out[i].end - out[i].begin);
-        out[i].begin = text.size();
-        if (metaspace)
-          text += part;
-        else
-          AppendByteLevel(text, part);
-        out[i].end = text.size();
-      }
-    }
-    pieces.text = std::move(text);
-  } else {
-    const size_t first = pieces.pieces.empty() ? 0 : pieces.pieces[0].begin;
-    for (const TextPieces::Piece& piece : pieces.pieces) {
-      FindMatches(step, std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin),
-                  matches);
-      Split(matches, step.behavior, piece.begin, out);
-    }
-    pieces.at_start = pieces.at_start && !out.empty() && out[0].begin == first;
+void PreTokenizer::Process(size_t index, std::string_view text, std::span<const Piece> pieces,
+                           bool at_start, std::vector<Batch>& batches,
+                           const PieceFunction& f) const {
+  if (index == steps_.size()) {
+    for (const Piece& piece : pieces) f(text.substr(piece.begin, piece.end - piece.begin));
+    return;
   }
-  pieces.pieces = std::move(out);
+  const Step& step = steps_[index];
+  Batch& batch = batches[index];
+  const bool metaspace = step.kind == Kind::kMetaspace, byte_level = step.kind == Kind::kByteLevel;
+  const bool rewrites = metaspace || byte_level;
+  bool first_batch = true;
+  const auto flush = [&] {
+    if (batch.pieces.empty()) return;
+    const bool start =
+        at_start && first_batch && (rewrites || batch.pieces[0].begin == pieces[0].begin);
+    first_batch = false;
+    Process(index + 1, rewrites ? std::string_view(batch.text) : text, batch.pieces, start, batches,
+            f);
+    batch.pieces.clear();
+    batch.text.clear();
+  };
+  bool first = true;
+  for (const Piece& piece : pieces) {
+    std::string_view source = text.substr(piece.begin, piece.end - piece.begin);
+    if (metaspace) {
+      const bool wanted = step.prepend == Prepend::kAlways ||
+                          (step.prepend == Prepend::kFirst && at_start && first);
+      batch.rewritten.clear();
+      if (wanted && !source.starts_with(' ') && !source.starts_with(step.replacement))
+        batch.rewritten += step.replacement;
+      for (const char byte : source) {
+        if (byte == ' ')
+          batch.rewritten += step.replacement;
+        else
+          batch.rewritten += byte;
+      }
+      source = batch.rewritten;
+    } else if (byte_level && step.prefix_space && !source.starts_with(' ')) {
+      batch.rewritten.clear();
+      batch.rewritten += ' ';
+      batch.rewritten += source;
+      source = batch.rewritten;
+    }
+    first = false;
+    const auto emit = [&](size_t begin, size_t end) {
+      if (begin == end) return;
+      if (!rewrites) {
+        batch.pieces.push_back({piece.begin + begin, piece.begin + end});
+      } else {
+        const size_t at = batch.text.size();
+        if (byte_level)
+          AppendByteLevel(batch.text, source.substr(begin, end - begin));
+        else
+          batch.text += source.substr(begin, end - begin);
+        batch.pieces.push_back({at, batch.text.size()});
+      }
+      if (batch.pieces.size() >= kBatchPieces || batch.text.size() >= kBatchBytes) flush();
+    };
+    if ((metaspace && !step.split) || (byte_level && step.regex == nullptr)) {
+      emit(0, source.size());
+    } else if (step.behavior == Behavior::kIsolated || step.behavior == Behavior::kRemoved) {
+      const bool removed = step.behavior == Behavior::kRemoved;
+      FindMatches(step, source, [&](size_t begin, size_t end, bool is_match) {
+        if (!removed || !is_match) emit(begin, end);
+      });
+    } else {
+      batch.matches.clear();
+      FindMatches(step, source, [&](size_t begin, size_t end, bool is_match) {
+        batch.matches.push_back({begin, end, is_match});
+      });
+      Split(batch.matches, step.behavior, emit);
+    }
+  }
+  flush();
 }
 
 }  // namespace tessera

@@ -9,7 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,22 +24,16 @@
 
 namespace tessera {
 
-// Pieces [begin, end) of one buffer, in order, none empty.
-struct TextPieces {
-  struct Piece {
-    size_t begin, end;
-  };
-  std::string text;
-  std::vector<Piece> pieces;
-  bool at_start = false;  // the first piece stands at the start of what was to be encoded
-};
-
 class PreTokenizer {
  public:
   static Result<PreTokenizer> FromJson(const JsonNode& root);
 
-  // `pieces` holds one piece on entry. Linear.
-  void Apply(TextPieces& pieces) const;
+  // Calls f(piece) for the pieces of `text` in order; none is empty. `at_start`: the text stands at
+  // the start of what was to be encoded (Metaspace asks). Linear; pieces go through the steps in
+  // batches, so that what a step makes is still in the cache when the next one reads it, however
+  // long the text.
+  using PieceFunction = std::function<void(std::string_view piece)>;
+  void ForEachPiece(std::string_view text, bool at_start, const PieceFunction& f) const;
 
  private:
   enum class Kind { kByteLevel, kSplit, kMetaspace, kCharSplit, kWhitespace, kFixedLength };
@@ -59,13 +56,25 @@ class PreTokenizer {
     size_t begin, end;
     bool is_match;
   };
+  struct Piece {
+    size_t begin, end;
+  };
+  // What a step has made so far.
+  struct Batch {
+    std::vector<Piece> pieces;
+    std::string text;  // of steps that rewrite
+    std::string rewritten;
+    std::vector<Match> matches;
+  };
 
   static Result<void> Add(const JsonNode& node, std::vector<Step>& steps, int depth);
   static Result<Behavior> ReadBehavior(const JsonNode& node, std::optional<Behavior> fallback);
-  static void Run(const Step& step, TextPieces& pieces);
-  static void FindMatches(const Step& step, std::string_view text, std::vector<Match>& matches);
-  static void Split(std::vector<Match>& matches, Behavior behavior, size_t offset,
-                    std::vector<TextPieces::Piece>& out);
+  void Process(size_t index, std::string_view text, std::span<const Piece> pieces, bool at_start,
+               std::vector<Batch>& batches, const PieceFunction& f) const;
+  template <typename F>
+  static void FindMatches(const Step& step, std::string_view text, F&& match);
+  template <typename F>
+  static void Split(std::vector<Match>& matches, Behavior behavior, F&& emit);
 
   std::vector<Step> steps_;
 };

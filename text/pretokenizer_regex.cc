@@ -305,8 +305,7 @@ Result<std::shared_ptr<const TokenRegex>> TokenRegex::Build(const RegexNode& roo
       content[i] = static_cast<uint8_t>(classes.class_of[range]);
     }
     if (page == 0) std::copy_n(content.begin(), 128, regex->ascii_.begin());
-    const auto [it, added] =
-        pages.try_emplace(content, static_cast<uint16_t>(pages.size()));
+    const auto [it, added] = pages.try_emplace(content, static_cast<uint16_t>(pages.size()));
     if (added) regex->pages_.insert(regex->pages_.end(), it->first.begin(), it->first.end());
     regex->page_of_.push_back(it->second);
   }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <tuple>
 
+#include "text/pretokenizer_regex_nodes.h"
 #include "text/utf8.h"
 
 namespace tessera {
@@ -17,41 +18,6 @@ constexpr uint32_t kMaxRepeat = 1000;
 constexpr size_t kMaxPattern = 65536;
 
 using Node = RegexNode;
-
-Node SetNode(CodePointSet set, bool literal = false) {
-  Node node;
-  node.kind = Node::Kind::kSet;
-  node.set = std::move(set);
-  node.literal = literal;
-  return node;
-}
-
-Node AssertNode(std::vector<std::pair<RegexSide, RegexSide>> any_of) {
-  Node node;
-  node.kind = Node::Kind::kAssert;
-  node.assertion.any_of = std::move(any_of);
-  return node;
-}
-
-RegexSide Anything() { return {CodePointSet::All(), true}; }
-
-Node List(Node::Kind kind, std::vector<Node> children) {
-  if (children.size() == 1) return std::move(children[0]);
-  Node node;
-  node.kind = children.empty() ? Node::Kind::kEmpty : kind;
-  node.children = std::move(children);
-  return node;
-}
-
-Node Repeat(Node child, uint32_t min, uint32_t max, bool greedy) {
-  Node node;
-  node.kind = Node::Kind::kRepeat;
-  node.children.push_back(std::move(child));
-  node.min = min;
-  node.max = max;
-  node.greedy = greedy;
-  return node;
-}
 
 struct Options {
   bool ignore_case = false;
@@ -339,14 +305,16 @@ class Parser {
     const char c = Peek(1);
     const CodePointSet word = TableSet("word");
     const RegexSide in{word, false}, out{word.Complement(), true};
+    const RegexSide edge{CodePointSet{}, true};
+    at_ += 2;
     switch (c) {
-      case 'b': at_ += 2; return AssertNode({{in, out}, {out, in}});
-      case 'B': at_ += 2; return AssertNode({{in, in}, {out, out}});
-      case 'A': at_ += 2; return AssertNode({{{CodePointSet{}, true}, Anything()}});
-      case 'z': at_ += 2; return AssertNode({{Anything(), {CodePointSet{}, true}}});
-      case 'N': at_ += 2; return SetNode(CodePointSet{{'\n', '\n'}}.Complement());
-      case 'O': at_ += 2; return SetNode(CodePointSet::All());
-      default: break;
+      case 'b': return AssertNode({{in, out}, {out, in}});
+      case 'B': return AssertNode({{in, in}, {out, out}});
+      case 'A': return AssertNode({{edge, Anything()}});
+      case 'z': return AssertNode({{Anything(), edge}});
+      case 'N': return SetNode(CodePointSet{{'\n', '\n'}}.Complement());
+      case 'O': return SetNode(CodePointSet::All());
+      default: at_ -= 2;
     }
     bool is_class = false;
     TESSERA_TRY(CodePointSet set, EscapedSet(is_class));

@@ -150,7 +150,9 @@ void Tokenizer::Impl::Encode(std::string_view text, std::string_view origins,
   if (add_special_tokens) out.insert(out.end(), post.prefix.begin(), post.prefix.end());
   Bpe::Scratch scratch;
   AttributedText segment;
-  TextPieces pieces;
+  const PreTokenizer::PieceFunction encode_piece = [&](std::string_view piece) {
+    model.Encode(piece, scratch, out);
+  };
   const auto part = [&](std::string_view whole, size_t begin, size_t end) {
     return whole.empty() ? std::string_view() : whole.substr(begin, end - begin);
   };
@@ -171,12 +173,8 @@ void Tokenizer::Impl::Encode(std::string_view text, std::string_view origins,
                         out.push_back(inner->id);
                         return;
                       }
-                      pieces.text = part(segment.text, from, to);
-                      pieces.pieces.assign(1, {0, pieces.text.size()});
-                      pieces.at_start = segment.at_start && from == 0;
-                      pre_tokenizer.Apply(pieces);
-                      for (const TextPieces::Piece& piece : pieces.pieces)
-                        model.Encode(part(pieces.text, piece.begin, piece.end), scratch, out);
+                      pre_tokenizer.ForEachPiece(part(segment.text, from, to),
+                                                 segment.at_start && from == 0, encode_piece);
                     });
       });
   if (add_special_tokens) out.insert(out.end(), post.suffix.begin(), post.suffix.end());

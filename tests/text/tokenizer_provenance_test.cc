@@ -29,8 +29,10 @@ std::vector<int32_t> SpecialsIn(const Tokenizer& tokenizer, const std::vector<in
 std::vector<int32_t> Matching(const Tokenizer& tokenizer) {
   std::vector<int32_t> out;
   for (const int32_t id : tokenizer.SpecialIds()) {
-    const auto ids =
-        tokenizer.Encode("a" + tokenizer.TokenText(id) + "b", SpecialParsing::kParse, false);
+    std::string text = "a";
+    text += tokenizer.TokenText(id);
+    text += "b";
+    const auto ids = tokenizer.Encode(text, SpecialParsing::kParse, false);
     if (std::find(ids.begin(), ids.end(), id) != ids.end()) out.push_back(id);
   }
   return out;

@@ -50,11 +50,9 @@ TEST(TokenRegexTest, SplitBehaviours) {
     const auto splitter = PreTokenizer::FromJson(JsonNode(root, ""));
     ASSERT_TRUE(splitter) << splitter.error().Describe();
     for (size_t i = 0; i < texts.size(); ++i) {
-      TextPieces pieces{texts[i], {{0, texts[i].size()}}, true};
-      splitter->Apply(pieces);
       std::vector<std::string> got;
-      for (const auto& piece : pieces.pieces)
-        got.push_back(pieces.text.substr(piece.begin, piece.end - piece.begin));
+      splitter->ForEachPiece(texts[i], true,
+                             [&](std::string_view piece) { got.emplace_back(piece); });
       EXPECT_EQ(got, item["pieces"][i].get<std::vector<std::string>>())
           << item["config"].dump() << " in \"" << texts[i] << "\"";
     }

@@ -99,13 +99,14 @@ TEST(UnicodeWalk, PreTokenizers) {
     const auto splitter = PreTokenizer::FromJson(JsonNode(root, ""));
     ASSERT_TRUE(splitter);
     Crc crc;
-    TextPieces pieces;
+    std::string text;
     ForEachCodePoint([&](const std::string& c) {
-      pieces.text = "a" + c + "1 " + c + "." + c;
-      pieces.pieces.assign(1, {0, pieces.text.size()});
-      splitter->Apply(pieces);
-      for (const auto& piece : pieces.pieces)
-        crc.Add(std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin));
+      text = "a" + c;
+      text += "1 ";
+      text += c;
+      text += ".";
+      text += c;
+      splitter->ForEachPiece(text, true, [&](std::string_view piece) { crc.Add(piece); });
     });
     EXPECT_EQ(crc.value(), item["crc"].get<uint32_t>()) << item["config"].dump();
   }
