@@ -110,7 +110,7 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
   TESSERA_TRY(const std::vector<BoundTensor> bound, BindTensors(std::move(expected), checkpoint.tensors()));
   TESSERA_TRY(Weights weights, Weights::Load(bound, checkpoint, config, backend,
                                              {.format = options.format, .progress = options.progress}));
-  return architecture->make({std::move(config), std::move(info), std::move(weights)}, backend);
+  return architecture->make({std::move(config), std::move(info), std::move(weights), options.encode_unit_flops}, backend);
 }
 
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options) {

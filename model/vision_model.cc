@@ -88,7 +88,7 @@ void VisionModel::AddScratchLimits(const VisionConfig& v, const TextConfig& t, S
   scratch.max_dense_keys = std::max(scratch.max_dense_keys, int64_t{v.max_tiles} * v.padded_tokens());
 }
 
-VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights)
+VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights, double unit_flops)
     : config_(&config),
       text_(&text),
       projector_(weights),
@@ -108,7 +108,9 @@ VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, con
   post_tile_ = weights.Rows(Slot::kPostTile).Reshape({tiles, config.hidden});
   for (int layer = 0; layer < config.layers; ++layer) layers_.emplace_back(weights, Group::kVision, layer);
   for (int layer = 0; layer < config.global_layers; ++layer) layers_.emplace_back(weights, Group::kGlobal, layer);
-  for (int kept = 1; kept <= config.max_tiles; ++kept) schedules_.emplace_back(config, text, kept, BlockRows(config));
+  for (int kept = 1; kept <= config.max_tiles; ++kept) {
+    schedules_.emplace_back(config, text, kept, BlockRows(config), unit_flops);
+  }
 }
 
 const VisionSchedule& VisionModel::schedule(int kept_tiles) const {

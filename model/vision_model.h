@@ -45,7 +45,7 @@ struct VisionWorkspace {
 class VisionModel {
  public:
   // Both outlive the model.
-  VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights);
+  VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights, double unit_flops);
 
   const VisionSchedule& schedule(int kept_tiles) const;
   void Encode(Backend& backend, const EncodeSlice& slice, const VisionSchedule& schedule,

@@ -6,8 +6,9 @@
 
 namespace tessera {
 
-VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int kept_tiles, int64_t block)
-    : kept_tiles_(kept_tiles) {
+VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int kept_tiles, int64_t block,
+                               double unit_flops)
+    : kept_tiles_(kept_tiles), unit_flops_(unit_flops) {
   const double hidden = v.hidden, width = double{1} * v.heads * v.head_dim;
   const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens();
   const double qkv = 2 * hidden * 3 * width;
@@ -33,7 +34,7 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
   double unit = 0;
   for (size_t i = 0; i < steps_.size(); ++i) {
     const bool first_kv = steps_[i].stage == VisionStage::kCrossKv && steps_[i - 1].stage == VisionStage::kProject;
-    if (i > 0 && (first_kv || unit + steps_[i].flops > kUnitFlops)) {
+    if (i > 0 && (first_kv || unit + steps_[i].flops > unit_flops_)) {
       unit_ends_.push_back(i);
       unit = 0;
     }
@@ -47,7 +48,7 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
 void VisionSchedule::Add(VisionStage stage, int layer, int64_t rows, double flops_per_row, int64_t block) {
   // Whole tiles of 16 rows where a block has that many
   int64_t step = block;
-  if (flops_per_row > 0) step = std::min(step, std::max<int64_t>(1, static_cast<int64_t>(kUnitFlops / flops_per_row)));
+  if (flops_per_row > 0) step = std::min(step, std::max<int64_t>(1, static_cast<int64_t>(unit_flops_ / flops_per_row)));
   if (step > 16) step = step / 16 * 16;
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t end = std::min(begin + step, rows);

@@ -1,7 +1,7 @@
 // How the work of one picture is cut into steps and units, so that it can be spread over many engine steps.
 //
 // A step is one phase of one layer for one block of rows. Results of a row do not depend on how rows are cut (ARCHITECTURE
-// decision 5), so that slices of any size give the same bits. A unit is a run of steps of about kUnitFlops in all.
+// decision 5), so that slices of any size give the same bits. A unit is a run of steps of about equal work.
 #pragma once
 
 #include <cstdint>
@@ -31,10 +31,8 @@ struct VisionStep {
 
 class VisionSchedule {
  public:
-  static constexpr double kUnitFlops = 4e9;
-
-  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step.
-  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block);
+  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step. `unit_flops`: work of a unit.
+  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block, double unit_flops);
 
   int units() const { return static_cast<int>(unit_ends_.size()); }
   int cross_kv_begin() const { return cross_kv_begin_; }
@@ -47,6 +45,7 @@ class VisionSchedule {
   void Add(VisionStage stage, int layer, int64_t rows, double flops_per_row, int64_t block);
 
   const int kept_tiles_;
+  const double unit_flops_;
   std::vector<VisionStep> steps_;
   std::vector<size_t> unit_ends_;  // index after the last step of a unit
   int cross_kv_begin_ = 0;

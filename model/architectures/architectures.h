@@ -14,6 +14,7 @@ struct LoadedParts {
   ModelConfig config;
   ModelInfo info;
   Weights weights;
+  double encode_unit_flops = 0;
 };
 
 Result<std::unique_ptr<const Model>> MakeLlama(LoadedParts parts, Backend& backend);

@@ -24,7 +24,7 @@ class MllamaModel final : public Model {
     const ModelConfig& config = model->parts_.config;
     TESSERA_TRY(TextModel text, TextModel::Make(backend, config.text, model->parts_.weights));
     model->text_.emplace(std::move(text));
-    model->vision_.emplace(*config.vision, config.text, model->parts_.weights);
+    model->vision_.emplace(*config.vision, config.text, model->parts_.weights, model->parts_.encode_unit_flops);
     return model;
   }
 
