@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -139,9 +140,7 @@ class Engine::Impl {
         cancellations.swap(cancellations_);
         stopping = stopping_;
       }
-      for (Submission& submission : submissions) {
-        core_.Add(submission.handle, std::move(submission.request), std::move(submission.stream));
-      }
+      for (Submission& submission : submissions) Add(submission);
       for (RequestHandle handle : cancellations) core_.Cancel(handle);
       if (stopping)
         core_.EndAll(Error{.code = ErrorCode::kUnavailable, .what = "the server is shutting down"});
@@ -150,6 +149,19 @@ class Engine::Impl {
       can_step = !stopping && core_.RunOnce();
       Publish();
       if (stopping) return;
+    }
+  }
+
+  void Add(const Submission& submission) {
+    try {
+      core_.Add(submission.handle, submission.request, submission.stream);
+    } catch (const std::exception&) {  // out of memory
+      for (int choice = 0; choice < submission.request->n; ++choice) {
+        submission.stream->Push(ChoiceEnd{.choice = choice, .reason = FinishReason::kError});
+      }
+      submission.stream->Push(
+          RequestEnd{.error = Error{.code = ErrorCode::kInternal,
+                                    .what = "the request could not be taken on"}});
     }
   }
 
