@@ -2,6 +2,8 @@
 #   cmake -DROOT=<checkout> -P layering_test.cmake
 
 # layer: folder -> folders it may include (itself always)
+cmake_minimum_required(VERSION 3.22)
+
 set(layers base text media kernels model server/engine server/prepare server/wire client)
 set(may_base "")
 set(may_text base)
