@@ -1,6 +1,7 @@
 #include "kernels/sampling.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -8,6 +9,14 @@ namespace tessera {
 namespace {
 
 constexpr double kLog2E = 1.4426950408889634;
+
+// 2^d for -1000 < d < 1000 and a power of two to go with it. Whole part by truncation: exact, and no call of libm.
+double Exp2Scaled(double d, int power) {
+  auto whole = static_cast<int>(d);
+  if (static_cast<double>(whole) > d) --whole;
+  const double scale = std::bit_cast<double>(static_cast<uint64_t>(1023 + whole + power) << 52);
+  return SampleExp2Fraction(d - whole) * scale;
+}
 
 // Order of candidates: logit descending, id ascending. Scores divided by a temperature in fp64 keep this order: two
 // fp32 numbers that differ are too far apart to meet in an fp64 quotient.
@@ -38,8 +47,7 @@ double LogSumExp(std::span<const float> logits, float max) {
   for (float l : logits) {
     const double d = (static_cast<double>(l) - max) * kLog2E;
     if (!(d > -64)) continue;  // below half an ulp of the sum even a million times over
-    const double floor_d = std::floor(d);
-    sum += std::ldexp(SampleExp2Fraction(d - floor_d), static_cast<int>(floor_d));
+    sum += Exp2Scaled(d, 0);
   }
   return max + std::log(sum);
 }
@@ -88,9 +96,7 @@ double SampleExp2Fraction(double fraction) {
 
 uint64_t SampleWeight(double d) {
   if (!(d >= -kSampleWeightBits)) return 0;
-  const double floor_d = std::floor(d);
-  return static_cast<uint64_t>(
-      std::ldexp(SampleExp2Fraction(d - floor_d), kSampleWeightBits + static_cast<int>(floor_d)));
+  return static_cast<uint64_t>(Exp2Scaled(d, kSampleWeightBits));
 }
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {

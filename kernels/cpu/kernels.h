@@ -96,6 +96,11 @@ struct Kernels {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* out,
                      int64_t n) = nullptr;
 
+  // Ceilings of this tier on one core, for the benches: `rounds` of independent FMAs (returns the FLOPs done), and one
+  // pass of loads over memory. `sink` takes a value that keeps the compiler honest.
+  int64_t (*fma_loop)(int64_t rounds, float* sink) = nullptr;
+  void (*read_loop)(const void* from, int64_t bytes, float* sink) = nullptr;
+
   int attend_queries = 1;  // queries of a tile; at most kMaxAttendQueries
   void (*attend[kFormats])(const AttendBlock&) = {};
 };

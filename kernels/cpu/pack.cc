@@ -99,8 +99,12 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
       const int64_t filled = s < sources.size() ? columns : 0;
       if (filled > 0) cpu::LoadRow(sources[s], in_source, row_values);
       const auto store = [&](auto* to, auto convert) {
-        for (int64_t c = 0; c < stored_k; ++c)
-          to[packed->IndexOf(row, c)] = c < filled ? convert(row_values[c]) : convert(0.0f);
+        // Columns come in runs of `run` neighbours, `step` elements from one run to the next.
+        const int64_t run = layout == cpu::Layout::kVnniPanels ? 2 : 1;
+        const int64_t step = layout == cpu::Layout::kRows ? 1 : cpu::kLanes * run;
+        to += packed->IndexOf(row, 0);
+        for (int64_t c = 0; c < filled; ++c) to[c / run * step + c % run] = convert(row_values[c]);
+        for (int64_t c = filled; c < stored_k; ++c) to[c / run * step + c % run] = convert(0.0f);
       };
       if (format == WeightFormat::kF32) {
         store(static_cast<float*>(packed->data()), [](float value) { return value; });

@@ -127,6 +127,25 @@ void Attend(const AttendBlock& block) {
   }
 }
 
+// What plain loops can do at best: the compiler's own vectors, multiply and add apart.
+int64_t FmaLoop(int64_t rounds, float* sink) {
+  float acc[8 * kLanes];
+  for (int i = 0; i < 8 * kLanes; ++i) acc[i] = static_cast<float>(i);
+  const float a = 0.999f, b = 1e-3f;
+  for (int64_t round = 0; round < rounds; ++round)
+    for (float& x : acc) x = x * a + b;
+  for (float x : acc) *sink += x;
+  return rounds * 2 * 8 * kLanes;
+}
+
+void ReadLoop(const void* from, int64_t bytes, float* sink) {
+  const auto* p = static_cast<const float*>(from);
+  float sums[4 * kLanes] = {};
+  for (int64_t i = 0; i + 4 * kLanes <= bytes / 4; i += 4 * kLanes)
+    for (int lane = 0; lane < 4 * kLanes; ++lane) sums[lane] += p[i + lane];
+  for (float x : sums) *sink += x;
+}
+
 constexpr Kernels kReference = {
     .tier = "reference",
     .matmul_rows = 8,
@@ -138,6 +157,8 @@ constexpr Kernels kReference = {
     .gated_activation = GatedActivation,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
+    .fma_loop = FmaLoop,
+    .read_loop = ReadLoop,
     .attend_queries = 4,
     .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>},
 };
