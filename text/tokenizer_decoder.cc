@@ -198,8 +198,12 @@ void TokenDecoder::Feed(size_t index, DecoderState& state, std::string_view toke
     }
     case Kind::kByteFallback: {
       if (stage.fused) {  // only a text that is one such token as a whole counts
+        if (own.stripped != 0) return Feed(index + 1, state, token, out);
         own.pending += token;
-        if (own.pending.size() > 6) Feed(index + 1, state, std::exchange(own.pending, ""), out);
+        if (own.pending.size() > 6) {
+          own.stripped = 1;  // it is longer: the rest goes through
+          Feed(index + 1, state, std::exchange(own.pending, ""), out);
+        }
         return;
       }
       if (const int byte = ByteToken(token); byte >= 0) {

@@ -26,7 +26,7 @@ class DecoderState {
   struct Stage {
     std::string pending;    // held text or bytes
     bool started = false;   // a token has come
-    uint32_t stripped = 0;  // leading characters taken away so far
+    uint32_t stripped = 0;  // leading characters taken away so far; ByteFallback: no byte token
   };
   std::vector<Stage> stages_;
 };
