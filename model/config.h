@@ -1,9 +1,10 @@
 // A model's config.json as frozen structs, made and checked by one function.
 //
-// Both generations of the file are read: rope_theta + rope_scaling + torch_dtype (transformers 4.x) and rope_parameters +
-// dtype (5.x). Keys that a nested config leaves out have the defaults of its Hugging Face class, because 4.x writes only
-// what differs from them. What does not change the arithmetic is ignored; what would change it and is not known here
-// (rope types, activations, quantisation) is an error that names key, limit and value.
+// Both generations of the file are read: rope_theta + rope_scaling + torch_dtype (transformers 4.x)
+// and rope_parameters + dtype (5.x). Keys that a nested config leaves out have the defaults of its
+// Hugging Face class, because 4.x writes only what differs from them. What does not change the
+// arithmetic is ignored; what would change it and is not known here (rope types, activations,
+// quantisation) is an error that names key, limit and value.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,7 @@ struct RopeConfig {
   Type type = Type::kDefault;
   double theta = 10000;
   double factor = 1;
-  int64_t original_context = 0;  // llama3, yarn
+  int64_t original_context = 0;                      // llama3, yarn
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   // yarn (Peng et al. 2023, arXiv 2309.00071)
   std::optional<double> attention_factor, mscale, mscale_all_dim;
@@ -55,31 +56,31 @@ struct TextConfig {
 
 // MllamaVisionModel. All tiles are square; a tile gives grid^2 patches and one class token.
 struct VisionConfig {
-  int hidden = 0;        // C_v
+  int hidden = 0;  // C_v
   int intermediate = 0;
   int heads = 0;
-  int head_dim = 0;      // floor(hidden / heads)
+  int head_dim = 0;  // floor(hidden / heads)
   int layers = 0;
   int global_layers = 0;
-  int tile_size = 0;     // pixels
+  int tile_size = 0;  // pixels
   int patch_size = 0;
   int max_tiles = 0;
-  int aspect_ratios = 0;  // ids 1..aspect_ratios; 0 is "no picture"
+  int aspect_ratios = 0;                 // ids 1..aspect_ratios; 0 is "no picture"
   std::vector<int> intermediate_layers;  // resolved to 0..layers-1, in the order listed
   float norm_eps = 0;
   Activation activation = Activation::kGelu;
 
   int grid() const { return tile_size / patch_size; }
   int patches() const { return grid() * grid(); }
-  int tokens() const { return patches() + 1; }                 // P
-  int padded_tokens() const { return (tokens() + 7) / 8 * 8; } // P rounded up
+  int tokens() const { return patches() + 1; }                  // P
+  int padded_tokens() const { return (tokens() + 7) / 8 * 8; }  // P rounded up
   int patch_elements() const { return 3 * patch_size * patch_size; }
   int output_dim() const { return hidden * (1 + static_cast<int>(intermediate_layers.size())); }
 };
 
 struct ModelConfig {
-  std::string architecture;  // "MllamaForConditionalGeneration"
-  std::string family;        // "mllama"
+  std::string architecture;          // "MllamaForConditionalGeneration"
+  std::string family;                // "mllama"
   DType stored_dtype = DType::kF32;  // what the file says; the tensors decide
   TextConfig text;
   std::optional<VisionConfig> vision;

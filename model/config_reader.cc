@@ -1,9 +1,9 @@
 #include "model/config_reader.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
-
-#include <fmt/format.h>
 
 namespace tessera {
 namespace {
@@ -14,7 +14,8 @@ struct NamedActivation {
   std::string_view name;
   Activation activation;
 };
-// transformers' ACT2FN, as far as the ops go. gelu_new, gelu_fast and gelu_accurate are one function written in three ways.
+// transformers' ACT2FN, as far as the ops go. gelu_new, gelu_fast and gelu_accurate are one
+// function written in three ways.
 constexpr NamedActivation kActivations[] = {
     {"silu", Activation::kSilu},
     {"swish", Activation::kSilu},
@@ -30,7 +31,9 @@ constexpr NamedActivation kActivations[] = {
     {"linear", Activation::kNone},
 };
 
-std::string Range(int64_t low, int64_t high) { return fmt::format("an integer in [{}, {}]", low, high); }
+std::string Range(int64_t low, int64_t high) {
+  return fmt::format("an integer in [{}, {}]", low, high);
+}
 
 // An integer, also where it is written as 4.0; nothing if it is none or does not fit.
 std::optional<int64_t> AsInteger(const Json& value) {
@@ -42,7 +45,8 @@ std::optional<int64_t> AsInteger(const Json& value) {
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number_float()) {
     const double number = value.get<double>();
-    if (std::abs(number) < 9e15 && number == std::floor(number)) return static_cast<int64_t>(number);
+    if (std::abs(number) < 9e15 && number == std::floor(number))
+      return static_cast<int64_t>(number);
   }
   return std::nullopt;
 }
@@ -58,31 +62,38 @@ std::string ObjectReader::Path(std::string_view key) const {
   return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
 }
 
-tl::unexpected<Error> ObjectReader::Wrong(Literal what, std::string_view key, std::string limit) const {
+tl::unexpected<Error> ObjectReader::Wrong(Literal what, std::string_view key,
+                                          std::string limit) const {
   const Json* value = Find(key);
   return Invalid(what, {.field = Path(key),
                         .limit = std::move(limit),
                         .value = value == nullptr ? "nothing" : DescribeJson(*value)});
 }
 
-Result<int64_t> ObjectReader::Int(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> absent) const {
+Result<int64_t> ObjectReader::Int(std::string_view key, int64_t low, int64_t high,
+                                  std::optional<int64_t> absent) const {
   const Json* value = Find(key);
   if (value == nullptr && absent) return *absent;
   const std::optional<int64_t> number = value == nullptr ? std::nullopt : AsInteger(*value);
-  if (!number || *number < low || *number > high) return Wrong("config: value out of range", key, Range(low, high));
+  if (!number || *number < low || *number > high)
+    return Wrong("config: value out of range", key, Range(low, high));
   return *number;
 }
 
-Result<double> ObjectReader::Number(std::string_view key, double low, double high, std::optional<double> absent) const {
+Result<double> ObjectReader::Number(std::string_view key, double low, double high,
+                                    std::optional<double> absent) const {
   const Json* value = Find(key);
   if (value == nullptr && absent) return *absent;
   // Written so that NaN is out of range
-  const bool good = value != nullptr && value->is_number() && value->get<double>() >= low && value->get<double>() <= high;
-  if (!good) return Wrong("config: value out of range", key, fmt::format("a number in [{}, {}]", low, high));
+  const bool good = value != nullptr && value->is_number() && value->get<double>() >= low &&
+                    value->get<double>() <= high;
+  if (!good)
+    return Wrong("config: value out of range", key, fmt::format("a number in [{}, {}]", low, high));
   return value->get<double>();
 }
 
-Result<std::optional<double>> ObjectReader::OptionalNumber(std::string_view key, double low, double high) const {
+Result<std::optional<double>> ObjectReader::OptionalNumber(std::string_view key, double low,
+                                                           double high) const {
   if (!Has(key)) return std::nullopt;
   TESSERA_TRY(const double number, Number(key, low, high));
   return number;
@@ -95,7 +106,8 @@ Result<bool> ObjectReader::Bool(std::string_view key, bool absent) const {
   return value->get<bool>();
 }
 
-Result<std::string> ObjectReader::String(std::string_view key, std::optional<std::string> absent) const {
+Result<std::string> ObjectReader::String(std::string_view key,
+                                         std::optional<std::string> absent) const {
   const Json* value = Find(key);
   if (value == nullptr && absent) return *absent;
   if (value == nullptr || !value->is_string()) return Wrong("config: wrong type", key, "a string");
@@ -108,20 +120,23 @@ Result<ObjectReader> ObjectReader::Object(std::string_view key) const {
   return ObjectReader(*value, Path(key));
 }
 
-Result<std::optional<std::vector<int64_t>>> ObjectReader::IntList(std::string_view key, int64_t low, int64_t high,
+Result<std::optional<std::vector<int64_t>>> ObjectReader::IntList(std::string_view key, int64_t low,
+                                                                  int64_t high,
                                                                   size_t max_count) const {
   const Json* value = Find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_array() || value->size() > max_count) {
-    return Wrong("config: wrong type", key, fmt::format("a list of at most {} integers", max_count));
+    return Wrong("config: wrong type", key,
+                 fmt::format("a list of at most {} integers", max_count));
   }
   std::vector<int64_t> list;
   for (const Json& element : *value) {
     const std::optional<int64_t> number = AsInteger(element);
     if (!number || *number < low || *number > high) {
-      return Invalid("config: value out of range", {.field = fmt::format("{}[{}]", Path(key), list.size()),
-                                                    .limit = Range(low, high),
-                                                    .value = DescribeJson(element)});
+      return Invalid("config: value out of range",
+                     {.field = fmt::format("{}[{}]", Path(key), list.size()),
+                      .limit = Range(low, high),
+                      .value = DescribeJson(element)});
     }
     list.push_back(*number);
   }

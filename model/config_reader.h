@@ -1,4 +1,5 @@
-// Reads checked values out of a JSON object. Every error names the JSON path, what was allowed and what was found.
+// Reads checked values out of a JSON object. Every error names the JSON path, what was allowed and
+// what was found.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@
 
 namespace tessera {
 
-// A view of one object; the Json must outlive it. A key with the value null counts as absent, as in Hugging Face's files.
+// A view of one object; the Json must outlive it. A key with the value null counts as absent, as in
+// Hugging Face's files.
 class ObjectReader {
  public:
   // `path` is "" for the root, else "text_config".
@@ -25,16 +27,18 @@ class ObjectReader {
   std::string Path(std::string_view key) const;
 
   // Absent without a default: "missing".
-  Result<int64_t> Int(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> absent = {}) const;
-  Result<double> Number(std::string_view key, double low, double high, std::optional<double> absent = {}) const;
+  Result<int64_t> Int(std::string_view key, int64_t low, int64_t high,
+                      std::optional<int64_t> absent = {}) const;
+  Result<double> Number(std::string_view key, double low, double high,
+                        std::optional<double> absent = {}) const;
   Result<std::optional<double>> OptionalNumber(std::string_view key, double low, double high) const;
   Result<bool> Bool(std::string_view key, bool absent) const;
   Result<std::string> String(std::string_view key, std::optional<std::string> absent = {}) const;
   // The object under `key`; absent: error.
   Result<ObjectReader> Object(std::string_view key) const;
   // A list of at most `max_count` integers. Absent: nullopt.
-  Result<std::optional<std::vector<int64_t>>> IntList(std::string_view key, int64_t low, int64_t high,
-                                                      size_t max_count) const;
+  Result<std::optional<std::vector<int64_t>>> IntList(std::string_view key, int64_t low,
+                                                      int64_t high, size_t max_count) const;
   // One id or a list of ids; absent: empty.
   Result<std::vector<int32_t>> Ids(std::string_view key) const;
   Result<Activation> Act(std::string_view key, std::string_view absent) const;

@@ -9,7 +9,8 @@ namespace {
 constexpr size_t kMaxBytes = 1u << 20;
 constexpr int64_t kMaxTopK = 1 << 23;
 
-Result<std::optional<float>> ReadFloat(const ObjectReader& reader, std::string_view key, double low, double high) {
+Result<std::optional<float>> ReadFloat(const ObjectReader& reader, std::string_view key, double low,
+                                       double high) {
   TESSERA_TRY(const std::optional<double> number, reader.OptionalNumber(key, low, high));
   return number ? std::optional<float>(static_cast<float>(*number)) : std::nullopt;
 }
@@ -19,7 +20,8 @@ Result<std::optional<float>> ReadFloat(const ObjectReader& reader, std::string_v
 Result<GenerationConfig> GenerationConfig::FromJson(std::string_view json) {
   TESSERA_TRY(const Json root, ParseJson(json, "generation_config.json"));
   if (!root.is_object()) {
-    return Invalid("generation_config: wrong type", {.limit = "an object", .value = DescribeJson(root)});
+    return Invalid("generation_config: wrong type",
+                   {.limit = "an object", .value = DescribeJson(root)});
   }
   const ObjectReader reader(root, "generation_config");
   GenerationConfig config{.found = true};

@@ -1,7 +1,8 @@
 // generation_config.json: what a model's makers want where a request says nothing.
 //
-// As in transformers, sampling is off unless do_sample is true: temperature is then 0, whatever the file says of it. Lengths
-// (max_length, max_new_tokens) are ignored: a request without max_tokens runs up to the context.
+// As in transformers, sampling is off unless do_sample is true: temperature is then 0, whatever the
+// file says of it. Lengths (max_length, max_new_tokens) are ignored: a request without max_tokens
+// runs up to the context.
 #pragma once
 
 #include <cstdint>

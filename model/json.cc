@@ -1,6 +1,7 @@
 #include "model/json.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,8 +9,6 @@
 #include <cstring>
 #include <set>
 #include <vector>
-
-#include <fmt/format.h>
 
 namespace tessera {
 namespace {
@@ -30,7 +29,8 @@ Result<Json> ParseJson(std::string_view text, std::string_view file) {
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key) {
       last_key = parsed.get_ref<const std::string&>();
-      if (!keys.back().insert(last_key).second) throw Refused{"this key stands twice in one object"};
+      if (!keys.back().insert(last_key).second)
+        throw Refused{"this key stands twice in one object"};
     }
     return true;
   };
@@ -49,8 +49,10 @@ Result<std::string> ReadSmallFile(const std::filesystem::path& path, size_t max_
   // Non-blocking: a FIFO in place of a file must not hang the start.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    if (errno == ENOENT) return Fail(ErrorCode::kNotFound, "file not found", {.detail = path.string()});
-    return Invalid("file cannot be opened", {.detail = fmt::format("{}: {}", path.string(), std::strerror(errno))});
+    if (errno == ENOENT)
+      return Fail(ErrorCode::kNotFound, "file not found", {.detail = path.string()});
+    return Invalid("file cannot be opened",
+                   {.detail = fmt::format("{}: {}", path.string(), std::strerror(errno))});
   }
   struct Closer {
     int fd;
@@ -86,7 +88,8 @@ std::string DescribeJson(const Json& value) {
     case Json::value_t::null: return "null";
     case Json::value_t::object: return fmt::format("an object of {}", value.size());
     case Json::value_t::array: return fmt::format("an array of {}", value.size());
-    case Json::value_t::string: return fmt::format("\"{}\"", value.get_ref<const std::string&>().substr(0, 80));
+    case Json::value_t::string:
+      return fmt::format("\"{}\"", value.get_ref<const std::string&>().substr(0, 80));
     case Json::value_t::boolean: return value.get<bool>() ? "true" : "false";
     default: return value.dump();
   }

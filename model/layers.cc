@@ -5,7 +5,9 @@
 namespace tessera {
 namespace {
 
-float AttentionScale(int head_dim) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
+float AttentionScale(int head_dim) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
 
 }  // namespace
 
@@ -41,7 +43,8 @@ VisionLayerWeights::VisionLayerWeights(const Weights& weights, Group group, int 
       norm_bias(weights.Vector(group, layer, Slot::kInputNormBias)),
       qkv(weights.Matrix(group, layer, Slot::kQkv)),
       out(weights.Matrix(group, layer, Slot::kOut)),
-      attention_gate(group == Group::kGlobal ? weights.Gate(group, layer, Slot::kAttentionGate) : 1),
+      attention_gate(group == Group::kGlobal ? weights.Gate(group, layer, Slot::kAttentionGate)
+                                             : 1),
       post_norm(weights.Vector(group, layer, Slot::kPostNorm)),
       post_norm_bias(weights.Vector(group, layer, Slot::kPostNormBias)),
       fc1(weights.Matrix(group, layer, Slot::kFc1)),
@@ -50,12 +53,15 @@ VisionLayerWeights::VisionLayerWeights(const Weights& weights, Group group, int 
       fc2_bias(weights.Vector(group, layer, Slot::kFc2Bias)),
       mlp_gate(group == Group::kGlobal ? weights.Gate(group, layer, Slot::kMlpGate) : 1) {}
 
-void RunSelfLayer(Backend& backend, const SelfLayerWeights& w, const TextConfig& config, const SelfRows& rows,
-                  const KvLayerView& kv, const TensorView& hidden, const TextScratch& scratch) {
-  const int64_t q_width = int64_t{config.heads} * config.head_dim, kv_width = int64_t{config.kv_heads} * config.head_dim;
+void RunSelfLayer(Backend& backend, const SelfLayerWeights& w, const TextConfig& config,
+                  const SelfRows& rows, const KvLayerView& kv, const TensorView& hidden,
+                  const TextScratch& scratch) {
+  const int64_t q_width = int64_t{config.heads} * config.head_dim,
+                kv_width = int64_t{config.kv_heads} * config.head_dim;
   const TextScratch s = scratch.First(hidden.dim(0));
   const TensorView q = s.qkv.Columns(0, q_width);
-  const TensorView k = s.qkv.Columns(q_width, kv_width), v = s.qkv.Columns(q_width + kv_width, kv_width);
+  const TensorView k = s.qkv.Columns(q_width, kv_width),
+                   v = s.qkv.Columns(q_width + kv_width, kv_width);
 
   backend.RmsNorm({.x = hidden, .weight = w.norm, .eps = config.norm_eps, .out = s.normed});
   backend.MatMul({.x = s.normed, .w = w.qkv, .bias = w.qkv_bias, .out = s.qkv});
@@ -79,8 +85,9 @@ void RunSelfLayer(Backend& backend, const SelfLayerWeights& w, const TextConfig&
 }
 
 void RunCrossAttention(Backend& backend, const CrossLayerWeights& w, const TextConfig& config,
-                       std::span<const CrossRow> rows, std::span<const int32_t> tile_pages, const KvLayerView& kv,
-                       const TensorView& hidden, const TextScratch& scratch) {
+                       std::span<const CrossRow> rows, std::span<const int32_t> tile_pages,
+                       const KvLayerView& kv, const TensorView& hidden,
+                       const TextScratch& scratch) {
   const TextScratch s = scratch.First(hidden.dim(0));
   const TensorView q = s.qkv.Columns(0, int64_t{config.heads} * config.head_dim);
 
@@ -96,17 +103,23 @@ void RunCrossAttention(Backend& backend, const CrossLayerWeights& w, const TextC
   backend.MatMul({.x = s.mixed, .w = w.out, .gate = w.gate, .residual = hidden, .out = hidden});
 }
 
-void RunMlp(Backend& backend, const MlpWeights& w, const TextConfig& config, const TensorView& hidden,
-            const TextScratch& scratch) {
+void RunMlp(Backend& backend, const MlpWeights& w, const TextConfig& config,
+            const TensorView& hidden, const TextScratch& scratch) {
   const TextScratch s = scratch.First(hidden.dim(0));
   backend.RmsNorm({.x = hidden, .weight = w.norm, .eps = config.norm_eps, .out = s.normed});
   backend.MatMul({.x = s.normed, .w = w.gate_up, .bias = w.gate_up_bias, .out = s.gate_up});
   backend.GatedActivation({.gate_up = s.gate_up, .activation = config.activation, .out = s.gated});
-  backend.MatMul({.x = s.gated, .w = w.down, .bias = w.down_bias, .gate = w.gate, .residual = hidden, .out = hidden});
+  backend.MatMul({.x = s.gated,
+                  .w = w.down,
+                  .bias = w.down_bias,
+                  .gate = w.gate,
+                  .residual = hidden,
+                  .out = hidden});
 }
 
-void RunCrossKv(Backend& backend, const CrossLayerWeights& w, const TextConfig& config, const TensorView& projected,
-                std::span<const int64_t> slots, const KvLayerView& kv, const TensorView& kv_rows) {
+void RunCrossKv(Backend& backend, const CrossLayerWeights& w, const TextConfig& config,
+                const TensorView& projected, std::span<const int64_t> slots, const KvLayerView& kv,
+                const TensorView& kv_rows) {
   const int64_t width = int64_t{config.kv_heads} * config.head_dim;
   const TensorView k = kv_rows.Columns(0, width), v = kv_rows.Columns(width, width);
   backend.MatMul({.x = projected, .w = w.kv, .out = kv_rows});
@@ -114,16 +127,17 @@ void RunCrossKv(Backend& backend, const CrossLayerWeights& w, const TextConfig& 
   backend.RopeWriteKv({.k = k, .v = v, .slots = slots, .kv = kv});
 }
 
-void RunVisionQkv(Backend& backend, const VisionLayerWeights& w, const VisionConfig& config, const TensorView& hidden,
-                  const TensorView& qkv, const VisionScratch& scratch) {
+void RunVisionQkv(Backend& backend, const VisionLayerWeights& w, const VisionConfig& config,
+                  const TensorView& hidden, const TensorView& qkv, const VisionScratch& scratch) {
   const TensorView normed = scratch.normed.Rows(0, hidden.dim(0));
-  backend.LayerNorm({.x = hidden, .weight = w.norm, .bias = w.norm_bias, .eps = config.norm_eps, .out = normed});
+  backend.LayerNorm(
+      {.x = hidden, .weight = w.norm, .bias = w.norm_bias, .eps = config.norm_eps, .out = normed});
   backend.MatMul({.x = normed, .w = w.qkv, .out = qkv});
 }
 
-void RunVisionAttention(Backend& backend, const VisionLayerWeights& w, const VisionConfig& config, const TensorView& qkv,
-                        std::span<const uint8_t> padding, int64_t row_begin, const TensorView& hidden,
-                        const VisionScratch& scratch) {
+void RunVisionAttention(Backend& backend, const VisionLayerWeights& w, const VisionConfig& config,
+                        const TensorView& qkv, std::span<const uint8_t> padding, int64_t row_begin,
+                        const TensorView& hidden, const VisionScratch& scratch) {
   const int64_t rows = hidden.dim(0), width = int64_t{config.heads} * config.head_dim;
   const TensorView normed = scratch.normed.Rows(0, rows), mixed = scratch.mixed.Rows(0, rows);
   const TensorView ff = scratch.ff.Rows(0, rows);
@@ -135,11 +149,21 @@ void RunVisionAttention(Backend& backend, const VisionLayerWeights& w, const Vis
                           .row_begin = row_begin,
                           .scale = AttentionScale(config.head_dim),
                           .out = mixed});
-  backend.MatMul({.x = mixed, .w = w.out, .gate = w.attention_gate, .residual = hidden, .out = hidden});
-  backend.LayerNorm(
-      {.x = hidden, .weight = w.post_norm, .bias = w.post_norm_bias, .eps = config.norm_eps, .out = normed});
-  backend.MatMul({.x = normed, .w = w.fc1, .bias = w.fc1_bias, .activation = config.activation, .out = ff});
-  backend.MatMul({.x = ff, .w = w.fc2, .bias = w.fc2_bias, .gate = w.mlp_gate, .residual = hidden, .out = hidden});
+  backend.MatMul(
+      {.x = mixed, .w = w.out, .gate = w.attention_gate, .residual = hidden, .out = hidden});
+  backend.LayerNorm({.x = hidden,
+                     .weight = w.post_norm,
+                     .bias = w.post_norm_bias,
+                     .eps = config.norm_eps,
+                     .out = normed});
+  backend.MatMul(
+      {.x = normed, .w = w.fc1, .bias = w.fc1_bias, .activation = config.activation, .out = ff});
+  backend.MatMul({.x = ff,
+                  .w = w.fc2,
+                  .bias = w.fc2_bias,
+                  .gate = w.mlp_gate,
+                  .residual = hidden,
+                  .out = hidden});
 }
 
 }  // namespace tessera

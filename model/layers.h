@@ -1,4 +1,5 @@
-// Layers of transformers as sequences of ops, over rows. A layer's weights are plain pointers into Weights.
+// Layers of transformers as sequences of ops, over rows. A layer's weights are plain pointers into
+// Weights.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ struct TextScratch {
   TensorView gated;    // [R, F]
 
   TextScratch First(int64_t rows) const {
-    return {normed.Rows(0, rows), qkv.Rows(0, rows), mixed.Rows(0, rows), gate_up.Rows(0, rows), gated.Rows(0, rows)};
+    return {normed.Rows(0, rows), qkv.Rows(0, rows), mixed.Rows(0, rows), gate_up.Rows(0, rows),
+            gated.Rows(0, rows)};
   }
 };
 
@@ -74,20 +76,23 @@ struct SelfRows {
 };
 
 // hidden[R, C] += attention(norm(hidden)); hidden += mlp(norm(hidden)). Writes the rows' K/V.
-void RunSelfLayer(Backend& backend, const SelfLayerWeights& weights, const TextConfig& config, const SelfRows& rows,
-                  const KvLayerView& kv, const TensorView& hidden, const TextScratch& scratch);
+void RunSelfLayer(Backend& backend, const SelfLayerWeights& weights, const TextConfig& config,
+                  const SelfRows& rows, const KvLayerView& kv, const TensorView& hidden,
+                  const TextScratch& scratch);
 
 // The attention half of a cross-attention layer over [I, C] rows.
 void RunCrossAttention(Backend& backend, const CrossLayerWeights& weights, const TextConfig& config,
-                       std::span<const CrossRow> rows, std::span<const int32_t> tile_pages, const KvLayerView& kv,
-                       const TensorView& hidden, const TextScratch& scratch);
+                       std::span<const CrossRow> rows, std::span<const int32_t> tile_pages,
+                       const KvLayerView& kv, const TensorView& hidden, const TextScratch& scratch);
 
-void RunMlp(Backend& backend, const MlpWeights& weights, const TextConfig& config, const TensorView& hidden,
-            const TextScratch& scratch);
+void RunMlp(Backend& backend, const MlpWeights& weights, const TextConfig& config,
+            const TensorView& hidden, const TextScratch& scratch);
 
-// K and V of picture rows for one cross-attention layer: projected[I, C] -> slots. `kv_rows`: [I, 2 G D].
-void RunCrossKv(Backend& backend, const CrossLayerWeights& weights, const TextConfig& config, const TensorView& projected,
-                std::span<const int64_t> slots, const KvLayerView& kv, const TensorView& kv_rows);
+// K and V of picture rows for one cross-attention layer: projected[I, C] -> slots. `kv_rows`: [I, 2
+// G D].
+void RunCrossKv(Backend& backend, const CrossLayerWeights& weights, const TextConfig& config,
+                const TensorView& projected, std::span<const int64_t> slots, const KvLayerView& kv,
+                const TensorView& kv_rows);
 
 // MllamaVisionEncoderLayer; the gates are 1 in the local encoder.
 struct VisionLayerWeights {
@@ -114,13 +119,16 @@ struct VisionScratch {
   TensorView ff;      // [B, F_v]
 };
 
-// First phase of a vision layer: qkv[block] = W norm(hidden[block]). Attention of any block needs those of all rows.
+// First phase of a vision layer: qkv[block] = W norm(hidden[block]). Attention of any block needs
+// those of all rows.
 void RunVisionQkv(Backend& backend, const VisionLayerWeights& weights, const VisionConfig& config,
-                  const TensorView& hidden_block, const TensorView& qkv_block, const VisionScratch& scratch);
+                  const TensorView& hidden_block, const TensorView& qkv_block,
+                  const VisionScratch& scratch);
 
 // Second phase: hidden[block] += attention, then += mlp. `qkv`: all S rows; `padding`: [S].
-void RunVisionAttention(Backend& backend, const VisionLayerWeights& weights, const VisionConfig& config,
-                        const TensorView& qkv, std::span<const uint8_t> padding, int64_t row_begin,
+void RunVisionAttention(Backend& backend, const VisionLayerWeights& weights,
+                        const VisionConfig& config, const TensorView& qkv,
+                        std::span<const uint8_t> padding, int64_t row_begin,
                         const TensorView& hidden_block, const VisionScratch& scratch);
 
 }  // namespace tessera

@@ -27,7 +27,8 @@ std::vector<float> ToHost(Backend& backend, const TensorView& view) {
 void Tap(Backend& backend, Probe* probe, std::string_view name, const TensorView& view) {
   if (!Wants(probe, name)) return;
   std::vector<float> values = ToHost(backend, view);
-  TensorView host = TensorView::Of(values.data(), DType::kF32, {view.dim(0), view.size() / std::max<int64_t>(view.dim(0), 1)});
+  TensorView host = TensorView::Of(values.data(), DType::kF32,
+                                   {view.dim(0), view.size() / std::max<int64_t>(view.dim(0), 1)});
   probe->Take(name, host);
 }
 

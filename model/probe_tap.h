@@ -9,7 +9,9 @@
 
 namespace tessera {
 
-inline bool Wants(const Probe* probe, std::string_view name) { return probe != nullptr && probe->Wants(name); }
+inline bool Wants(const Probe* probe, std::string_view name) {
+  return probe != nullptr && probe->Wants(name);
+}
 
 // The view's rows (axis 0, possibly strided) as fp32 on the host. Allocates: for probes only.
 std::vector<float> ToHost(Backend& backend, const TensorView& view);

@@ -9,7 +9,8 @@ std::vector<std::byte> RegroupStateColumns(const SourceMatrix& weights, int64_t 
   const int64_t layers = weights.columns / hidden - 1;
   std::vector<std::byte> regrouped(static_cast<size_t>(weights.rows * weights.columns * width));
   for (int64_t row = 0; row < weights.rows; ++row) {
-    const std::byte* in = static_cast<const std::byte*>(weights.data) + row * weights.columns * width;
+    const std::byte* in =
+        static_cast<const std::byte*>(weights.data) + row * weights.columns * width;
     std::byte* out = regrouped.data() + row * weights.columns * width;
     std::memcpy(out, in, static_cast<size_t>(hidden * width));
     for (int64_t k = 0; k < layers; ++k) {
@@ -22,7 +23,8 @@ std::vector<std::byte> RegroupStateColumns(const SourceMatrix& weights, int64_t 
   return regrouped;
 }
 
-std::vector<float> InterleaveStates(const std::vector<float>& states, int64_t rows, int64_t hidden, int64_t layers) {
+std::vector<float> InterleaveStates(const std::vector<float>& states, int64_t rows, int64_t hidden,
+                                    int64_t layers) {
   std::vector<float> interleaved(states.size());
   const int64_t columns = hidden * (1 + layers);
   for (int64_t row = 0; row < rows; ++row) {
@@ -30,7 +32,8 @@ std::vector<float> InterleaveStates(const std::vector<float>& states, int64_t ro
     float* out = interleaved.data() + row * columns;
     std::memcpy(out, in, static_cast<size_t>(hidden) * sizeof(float));
     for (int64_t k = 0; k < layers; ++k) {
-      for (int64_t d = 0; d < hidden; ++d) out[hidden + d * layers + k] = in[hidden + k * hidden + d];
+      for (int64_t d = 0; d < hidden; ++d)
+        out[hidden + d * layers + k] = in[hidden + k * hidden + d];
     }
   }
   return interleaved;

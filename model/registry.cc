@@ -1,7 +1,7 @@
 // Which architectures there are, and the way from a directory to a model.
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "model/architectures/architectures.h"
 #include "model/config_reader.h"
@@ -25,13 +25,15 @@ constexpr Architecture kArchitectures[] = {
 };
 
 // From the option, else tessera.json in the model's directory, else zero.
-Result<UnseenRows> ChooseUnseenRows(const std::filesystem::path& directory, const LoadOptions& options) {
+Result<UnseenRows> ChooseUnseenRows(const std::filesystem::path& directory,
+                                    const LoadOptions& options) {
   if (options.unseen_rows) return *options.unseen_rows;
   const std::filesystem::path path = directory / "tessera.json";
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return UnseenRows::kZero;
   TESSERA_TRY(const Json json, ReadJsonFile(path, kMaxTesseraJson));
-  if (!json.is_object()) return Invalid("tessera.json: wrong type", {.limit = "an object", .value = DescribeJson(json)});
+  if (!json.is_object())
+    return Invalid("tessera.json: wrong type", {.limit = "an object", .value = DescribeJson(json)});
   const ObjectReader reader(json, "");
   TESSERA_TRY(const std::string value, reader.String("unseen_rows", "zero"));
   if (value == "zero") return UnseenRows::kZero;
@@ -41,14 +43,15 @@ Result<UnseenRows> ChooseUnseenRows(const std::filesystem::path& directory, cons
 
 double FlopsPerToken(const ModelConfig& config) {
   const TextConfig& t = config.text;
-  const double c = t.hidden, q = double{1} * t.heads * t.head_dim, kv = double{1} * t.kv_heads * t.head_dim;
+  const double c = t.hidden, q = double{1} * t.heads * t.head_dim,
+               kv = double{1} * t.kv_heads * t.head_dim;
   const double cross = static_cast<double>(t.cross_layers.size()), self = t.layers - cross;
   const double mlp = 3 * c * t.intermediate;
   return 2 * (self * (c * (q + 2 * kv) + q * c + mlp) + cross * (2 * c * q + mlp) + c * t.vocab);
 }
 
-ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>& tensors, DType kv_dtype,
-                   UnseenRows unseen_rows) {
+ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>& tensors,
+                   DType kv_dtype, UnseenRows unseen_rows) {
   const TextConfig& t = config.text;
   const int cross = static_cast<int>(t.cross_layers.size());
   ModelInfo info{.family = config.family,
@@ -97,20 +100,24 @@ double PackedElementBytes(WeightFormat format, DType stored) {
 
 }  // namespace
 
-Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory, Backend& backend,
-                                               const LoadOptions& options) {
+Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory,
+                                               Backend& backend, const LoadOptions& options) {
   TESSERA_TRY(ModelConfig config, ModelConfig::FromDirectory(directory));
-  const auto* architecture = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
-                                          [&](const Architecture& a) { return a.name == config.architecture; });
+  const auto* architecture =
+      std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
+                   [&](const Architecture& a) { return a.name == config.architecture; });
   TESSERA_CHECK(architecture != std::end(kArchitectures), "no wiring for {}", config.architecture);
   TESSERA_TRY(const UnseenRows unseen_rows, ChooseUnseenRows(directory, options));
   TESSERA_TRY(const Checkpoint checkpoint, Checkpoint::Open(directory));
   std::vector<ExpectedTensor> expected = ExpectedTensors(config);
   ModelInfo info = MakeInfo(config, expected, options.kv_dtype, unseen_rows);
-  TESSERA_TRY(const std::vector<BoundTensor> bound, BindTensors(std::move(expected), checkpoint.tensors()));
-  TESSERA_TRY(Weights weights, Weights::Load(bound, checkpoint, config, backend,
-                                             {.format = options.format, .progress = options.progress}));
-  return architecture->make({std::move(config), std::move(info), std::move(weights), options.encode_unit_flops}, backend);
+  TESSERA_TRY(const std::vector<BoundTensor> bound,
+              BindTensors(std::move(expected), checkpoint.tensors()));
+  TESSERA_TRY(Weights weights,
+              Weights::Load(bound, checkpoint, config, backend,
+                            {.format = options.format, .progress = options.progress}));
+  return architecture->make(
+      {std::move(config), std::move(info), std::move(weights), options.encode_unit_flops}, backend);
 }
 
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options) {
@@ -122,7 +129,8 @@ Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOp
   double bytes = 4.0 * config.text.max_context * config.text.head_dim;  // cosines and sines
   for (const ExpectedTensor& tensor : tensors) {
     const PackRule rule = tensor.row->rule;
-    const bool packed = rule == PackRule::kMatrix || rule == PackRule::kTable || rule == PackRule::kStatesMatrix;
+    const bool packed =
+        rule == PackRule::kMatrix || rule == PackRule::kTable || rule == PackRule::kStatesMatrix;
     if (tensor.required) bytes += static_cast<double>(tensor.elements()) * (packed ? element : 4.0);
   }
   plan.weight_bytes = static_cast<size_t>(bytes);

@@ -11,7 +11,8 @@ float GetMscale(double scale, double mscale) {
   return static_cast<float>(scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0);
 }
 
-// Dimension at which a feature turns `rotations` times within `context` positions (YaRN, equation 17 and its code).
+// Dimension at which a feature turns `rotations` times within `context` positions (YaRN, equation
+// 17 and its code).
 double CorrectionDim(double rotations, int dim, double base, double context) {
   return dim * std::log(context / (rotations * 2 * std::numbers::pi)) / (2 * std::log(base));
 }
@@ -35,7 +36,8 @@ void ScaleLlama3(const RopeConfig& rope, std::vector<float>& inverse) {
   }
 }
 
-float ScaleYarn(const RopeConfig& rope, int dim, const std::vector<float>& powers, std::vector<float>& inverse) {
+float ScaleYarn(const RopeConfig& rope, int dim, const std::vector<float>& powers,
+                std::vector<float>& inverse) {
   const auto context = static_cast<double>(rope.original_context);
   double low = CorrectionDim(rope.beta_fast, dim, rope.theta, context);
   double high = CorrectionDim(rope.beta_slow, dim, rope.theta, context);
@@ -47,7 +49,8 @@ float ScaleYarn(const RopeConfig& rope, int dim, const std::vector<float>& power
   high = std::min(high, dim - 1.0);
   if (low == high) high += 0.001;  // no division by zero
   for (size_t i = 0; i < inverse.size(); ++i) {
-    const float ramp = (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low);
+    const float ramp =
+        (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low);
     const float extrapolated = 1.0f - std::clamp(ramp, 0.0f, 1.0f);
     const float interpolation = 1.0f / (static_cast<float>(rope.factor) * powers[i]);
     inverse[i] = interpolation * (1.0f - extrapolated) + inverse[i] * extrapolated;
@@ -66,7 +69,8 @@ RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
   for (int i = 0; i < head_dim; i += 2) {
     const float exponent = static_cast<float>(i) / static_cast<float>(head_dim);
     // Rounded once from double: at most the last bit of a good powf
-    powers.push_back(static_cast<float>(std::pow(static_cast<double>(static_cast<float>(rope.theta)), exponent)));
+    powers.push_back(static_cast<float>(
+        std::pow(static_cast<double>(static_cast<float>(rope.theta)), exponent)));
     result.inverse.push_back(1.0f / powers.back());
   }
   switch (rope.type) {
@@ -82,7 +86,8 @@ RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
   return result;
 }
 
-Result<RopeTables> RopeTables::Make(Backend& backend, const RopeConfig& rope, int head_dim, int positions) {
+Result<RopeTables> RopeTables::Make(Backend& backend, const RopeConfig& rope, int head_dim,
+                                    int positions) {
   const RopeFrequencies frequencies = ComputeRopeFrequencies(rope, head_dim);
   const auto half = static_cast<int64_t>(frequencies.inverse.size());
   RopeTables tables;

@@ -1,6 +1,7 @@
 #include "model/safetensors.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,8 +10,6 @@
 #include <cstring>
 #include <map>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "model/json.h"
 
@@ -23,7 +22,8 @@ constexpr size_t kMaxShards = 4096;
 // A bare file name: what an index may name. "." and ".." have no letter or digit in front.
 bool IsPlainFileName(std::string_view name) {
   if (name.empty() || name.size() > 255 || name[0] == '.') return false;
-  return name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
+  return name.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
          std::string_view::npos;
 }
 
@@ -52,7 +52,8 @@ Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std::filesy
   return file;
 }
 
-Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::FromBytes(std::span<const std::byte> bytes) {
+Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::FromBytes(
+    std::span<const std::byte> bytes) {
   std::unique_ptr<SafetensorsFile> file(new SafetensorsFile(bytes, false));
   TESSERA_RETURN_IF_ERROR(file->Parse("memory"));
   return file;
@@ -64,16 +65,19 @@ SafetensorsFile::~SafetensorsFile() {
 
 Result<void> SafetensorsFile::Parse(std::string_view file) {
   if (bytes_.size() < 8) {
-    return Invalid("safetensors: file is too short", {.limit = "at least 8 bytes",
-                                                      .value = fmt::format("{} bytes", bytes_.size()),
-                                                      .detail = std::string(file)});
+    return Invalid("safetensors: file is too short",
+                   {.limit = "at least 8 bytes",
+                    .value = fmt::format("{} bytes", bytes_.size()),
+                    .detail = std::string(file)});
   }
   uint64_t length = 0;
-  for (int i = 7; i >= 0; --i) length = length << 8 | std::to_integer<uint64_t>(bytes_[static_cast<size_t>(i)]);
+  for (int i = 7; i >= 0; --i)
+    length = length << 8 | std::to_integer<uint64_t>(bytes_[static_cast<size_t>(i)]);
   if (length > kMaxSafetensorsHeader || length > bytes_.size() - 8) {
     return Invalid("safetensors: header length",
                    {.field = "header length",
-                    .limit = fmt::format("{} bytes and the file's {}", kMaxSafetensorsHeader, bytes_.size() - 8),
+                    .limit = fmt::format("{} bytes and the file's {}", kMaxSafetensorsHeader,
+                                         bytes_.size() - 8),
                     .value = std::to_string(length),
                     .detail = std::string(file)});
   }
@@ -102,13 +106,15 @@ Result<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
   }
   const std::filesystem::path index_path = directory / "model.safetensors.index.json";
   if (!std::filesystem::exists(index_path, ignored)) {
-    return Fail(ErrorCode::kNotFound, "no weights: neither model.safetensors nor model.safetensors.index.json",
+    return Fail(ErrorCode::kNotFound,
+                "no weights: neither model.safetensors nor model.safetensors.index.json",
                 {.detail = directory.string()});
   }
   TESSERA_TRY(const Json index, ReadJsonFile(index_path, kMaxIndexBytes));
   const auto map = index.is_object() ? index.find("weight_map") : index.end();
   if (!index.is_object() || map == index.end() || !map->is_object()) {
-    return Invalid("safetensors index: weight_map is missing or no object", {.field = "weight_map"});
+    return Invalid("safetensors index: weight_map is missing or no object",
+                   {.field = "weight_map"});
   }
   std::map<std::string, std::vector<std::string>> shards;  // file -> tensors
   if (map->size() > kMaxTensors) {
@@ -124,9 +130,10 @@ Result<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
     shards[shard.get<std::string>()].push_back(name);
   }
   if (shards.empty() || shards.size() > kMaxShards) {
-    return Invalid("safetensors index: number of shards", {.field = "weight_map",
-                                                           .limit = fmt::format("1..{}", kMaxShards),
-                                                           .value = std::to_string(shards.size())});
+    return Invalid("safetensors index: number of shards",
+                   {.field = "weight_map",
+                    .limit = fmt::format("1..{}", kMaxShards),
+                    .value = std::to_string(shards.size())});
   }
   for (const auto& [shard, names] : shards) {
     TESSERA_TRY(std::unique_ptr<SafetensorsFile> file, SafetensorsFile::Open(directory / shard));
@@ -134,12 +141,14 @@ Result<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
     for (const TensorEntry& entry : file->tensors()) found.insert(entry.name);
     for (const std::string& name : names) {
       if (found.erase(name) == 0) {
-        return Invalid("safetensors index: the shard lacks a tensor", {.field = name, .detail = shard});
+        return Invalid("safetensors index: the shard lacks a tensor",
+                       {.field = name, .detail = shard});
       }
     }
     if (!found.empty()) {
-      return Invalid("safetensors index: the shard holds a tensor that the index does not place there",
-                     {.field = std::string(*found.begin()), .detail = shard});
+      return Invalid(
+          "safetensors index: the shard holds a tensor that the index does not place there",
+          {.field = std::string(*found.begin()), .detail = shard});
     }
     TESSERA_RETURN_IF_ERROR(checkpoint.AddFile(std::move(file), shard));
   }
@@ -149,7 +158,8 @@ Result<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {
 Result<void> Checkpoint::AddFile(std::unique_ptr<SafetensorsFile> file, std::string_view name) {
   for (const TensorEntry& entry : file->tensors()) {
     if (!by_name_.try_emplace(entry.name, Located{&entry, file.get()}).second) {
-      return Invalid("safetensors: a tensor stands in two files", {.field = entry.name, .detail = std::string(name)});
+      return Invalid("safetensors: a tensor stands in two files",
+                     {.field = entry.name, .detail = std::string(name)});
     }
   }
   files_.push_back(std::move(file));

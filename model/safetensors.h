@@ -1,14 +1,18 @@
-// Reads safetensors checkpoints: one file, or shards with an index. Own reader over a read-only mapping.
+// Reads safetensors checkpoints: one file, or shards with an index. Own reader over a read-only
+// mapping.
 //
-// Format (huggingface/safetensors, "Format"): u64 little-endian length of the header; the header, a JSON object
-// {name: {dtype, shape, data_offsets: [begin, end)}, "__metadata__": {string: string}}; then the data. Offsets count from
-// the end of the header. What this reader demands of a file:
-//  1. the header is at most 16 MiB, lies in the file, names at most 100,000 tensors of rank at most 8, no name twice;
+// Format (huggingface/safetensors, "Format"): u64 little-endian length of the header; the header, a
+// JSON object {name: {dtype, shape, data_offsets: [begin, end)}, "__metadata__": {string: string}};
+// then the data. Offsets count from the end of the header. What this reader demands of a file:
+//  1. the header is at most 16 MiB, lies in the file, names at most 100,000 tensors of rank at most
+//  8, no name twice;
 //  2. end - begin == product of the shape x size of the dtype, computed without overflow;
-//  3. the tensors cover the data from its first byte to its last, without holes and without overlaps.
+//  3. the tensors cover the data from its first byte to its last, without holes and without
+//  overlaps.
 // Data may start at any byte: nothing is read through a typed pointer.
 //
-// Immutable after Open; any thread may read. Reading pages of a file that another process truncates is not defended.
+// Immutable after Open; any thread may read. Reading pages of a file that another process truncates
+// is not defended.
 #pragma once
 
 #include <cstdint>
@@ -42,9 +46,10 @@ struct TensorEntry {
 // "[4, 16] BF16"
 std::string ShapeAndType(const TensorEntry& entry);
 
-// Checks a header against the number of data bytes that follow it. Entries have no data pointer yet. `file` names it in errors.
-Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header, uint64_t data_bytes,
-                                                        std::string_view file);
+// Checks a header against the number of data bytes that follow it. Entries have no data pointer
+// yet. `file` names it in errors.
+Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header,
+                                                        uint64_t data_bytes, std::string_view file);
 
 class SafetensorsFile {
  public:
@@ -56,7 +61,8 @@ class SafetensorsFile {
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
-  // Gives the pages that lie wholly inside the tensor back to the system; they can be read again from the file.
+  // Gives the pages that lie wholly inside the tensor back to the system; they can be read again
+  // from the file.
   void Release(const TensorEntry& entry) const;
 
  private:
@@ -69,7 +75,8 @@ class SafetensorsFile {
 };
 
 // All tensors of a model's directory: `model.safetensors` if it is there, else the shards that
-// `model.safetensors.index.json` lists. Shard names may not leave the directory, and index and shards must agree.
+// `model.safetensors.index.json` lists. Shard names may not leave the directory, and index and
+// shards must agree.
 class Checkpoint {
  public:
   static Result<Checkpoint> Open(const std::filesystem::path& directory);

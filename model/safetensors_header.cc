@@ -1,12 +1,12 @@
-// The JSON header of a safetensors file, read event by event: a hostile header never becomes a tree in memory, and every
-// value is checked against the one place where the format allows it.
+// The JSON header of a safetensors file, read event by event: a hostile header never becomes a tree
+// in memory, and every value is checked against the one place where the format allows it.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
-
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "model/safetensors.h"
 
@@ -15,12 +15,14 @@ namespace {
 
 using nlohmann::json;
 
-// Bits of an element of every dtype the format knows, so that the layout of a file is checked whatever it holds.
+// Bits of an element of every dtype the format knows, so that the layout of a file is checked
+// whatever it holds.
 std::optional<uint64_t> BitsOf(std::string_view dtype) {
   static constexpr std::pair<std::string_view, uint64_t> kBits[] = {
-      {"F4", 4},    {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8}, {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8},
-      {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},    {"U16", 16}, {"F16", 16}, {"BF16", 16}, {"I32", 32},
-      {"U32", 32},  {"F32", 32},    {"I64", 64},    {"U64", 64}, {"F64", 64}, {"C64", 64}};
+      {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8},    {"U8", 8},
+      {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
+      {"U16", 16}, {"F16", 16},    {"BF16", 16},   {"I32", 32},    {"U32", 32},
+      {"F32", 32}, {"I64", 64},    {"U64", 64},    {"F64", 64},    {"C64", 64}};
   for (const auto& [name, bits] : kBits) {
     if (name == dtype) return bits;
   }
@@ -42,7 +44,8 @@ class HeaderReader final : public nlohmann::json_sax<json> {
           state_ = State::kMetadataValue;
           return true;
         }
-        if (entries.size() == kMaxTensors) return Refuse(fmt::format("more than {} tensors", kMaxTensors));
+        if (entries.size() == kMaxTensors)
+          return Refuse(fmt::format("more than {} tensors", kMaxTensors));
         entries.emplace_back().name = name;
         has_dtype_ = has_shape_ = has_offsets_ = false;
         state_ = State::kTensorValue;
@@ -66,7 +69,8 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   bool end_object() override {
     if (state_ == State::kTop) return Go(State::kEnd);
     if (state_ == State::kMetadata) return Go(State::kTop);
-    if (!has_dtype_ || !has_shape_ || !has_offsets_) return Refuse("dtype, shape or data_offsets is missing");
+    if (!has_dtype_ || !has_shape_ || !has_offsets_)
+      return Refuse("dtype, shape or data_offsets is missing");
     return Go(State::kTop);
   }
   bool start_array(std::size_t) override {
@@ -88,8 +92,10 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   }
   bool number_unsigned(json::number_unsigned_t value) override {
     if (state_ == State::kShape) {
-      if (entries.back().shape.size() == kMaxTensorRank) return Refuse(fmt::format("rank above {}", kMaxTensorRank));
-      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return Refuse("an extent beyond 2^63");
+      if (entries.back().shape.size() == kMaxTensorRank)
+        return Refuse(fmt::format("rank above {}", kMaxTensorRank));
+      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+        return Refuse("an extent beyond 2^63");
       entries.back().shape.push_back(static_cast<int64_t>(value));
       return true;
     }
@@ -98,19 +104,34 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     (offsets_++ == 0 ? entries.back().begin : entries.back().end) = value;
     return true;
   }
-  bool number_integer(json::number_integer_t value) override { return Refuse(fmt::format("negative number {}", value)); }
-  bool number_float(json::number_float_t, const std::string&) override { return Refuse("a number that is no integer"); }
+  bool number_integer(json::number_integer_t value) override {
+    return Refuse(fmt::format("negative number {}", value));
+  }
+  bool number_float(json::number_float_t, const std::string&) override {
+    return Refuse("a number that is no integer");
+  }
   bool null() override { return Refuse("null where a value must stand"); }
   bool boolean(bool) override { return Refuse("a boolean where none may stand"); }
   bool binary(json::binary_t&) override { return Refuse("binary data"); }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& exception) override {
+  bool parse_error(std::size_t, const std::string&,
+                   const nlohmann::detail::exception& exception) override {
     return Refuse(exception.what());
   }
 
  private:
   enum class State {
-    kStart, kTop, kMetadataValue, kMetadata, kTensorValue, kTensor, kDtypeValue, kShapeValue, kShape, kOffsetsValue,
-    kOffsets, kEnd
+    kStart,
+    kTop,
+    kMetadataValue,
+    kMetadata,
+    kTensorValue,
+    kTensor,
+    kDtypeValue,
+    kShapeValue,
+    kShape,
+    kOffsetsValue,
+    kOffsets,
+    kEnd
   };
   bool Go(State next) {
     state_ = next;
@@ -142,7 +163,8 @@ std::optional<uint64_t> BytesOf(const std::vector<int64_t>& shape, uint64_t bits
   return count / 8;
 }
 
-tl::unexpected<Error> BadTensor(std::string_view file, const TensorEntry& entry, std::string limit, std::string value) {
+tl::unexpected<Error> BadTensor(std::string_view file, const TensorEntry& entry, std::string limit,
+                                std::string value) {
   return Invalid("safetensors: tensor data and shape disagree", {.field = entry.name,
                                                                  .limit = std::move(limit),
                                                                  .value = std::move(value),
@@ -155,7 +177,8 @@ std::string ShapeAndType(const TensorEntry& entry) {
   return fmt::format("[{}] {}", fmt::join(entry.shape, ", "), entry.dtype);
 }
 
-Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header, uint64_t data_bytes,
+Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header,
+                                                        uint64_t data_bytes,
                                                         std::string_view file) {
   HeaderReader reader;
   if (!json::sax_parse(header.begin(), header.end(), &reader)) {
@@ -171,8 +194,10 @@ Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header,
     }
     const std::optional<uint64_t> bytes = BytesOf(entry.shape, *BitsOf(entry.dtype));
     if (bytes != entry.bytes()) {
-      return BadTensor(file, entry, bytes ? fmt::format("{} bytes for {}", *bytes, ShapeAndType(entry)) : "no overflow",
-                       fmt::format("{} bytes for {}", entry.bytes(), ShapeAndType(entry)));
+      return BadTensor(
+          file, entry,
+          bytes ? fmt::format("{} bytes for {}", *bytes, ShapeAndType(entry)) : "no overflow",
+          fmt::format("{} bytes for {}", entry.bytes(), ShapeAndType(entry)));
     }
     by_offset.push_back(&entry);
   }
@@ -188,9 +213,10 @@ Result<std::vector<TensorEntry>> ParseSafetensorsHeader(std::string_view header,
     next = entry->end;
   }
   if (next != data_bytes) {
-    return Invalid("safetensors: data that belongs to no tensor", {.limit = fmt::format("{} bytes", next),
-                                                                   .value = fmt::format("{} bytes", data_bytes),
-                                                                   .detail = std::string(file)});
+    return Invalid("safetensors: data that belongs to no tensor",
+                   {.limit = fmt::format("{} bytes", next),
+                    .value = fmt::format("{} bytes", data_bytes),
+                    .detail = std::string(file)});
   }
   return std::move(reader.entries);
 }

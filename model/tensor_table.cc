@@ -1,10 +1,10 @@
 #include "model/tensor_table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
-
-#include <fmt/format.h>
 
 namespace tessera {
 namespace {
@@ -14,67 +14,277 @@ using enum PackRule;
 constexpr Part kText = Part::kTextModel;
 constexpr Part kTower = Part::kVisionModel;
 
-// Text layers serve both architectures: a llama model is an mllama text model without cross-attention layers.
+// Text layers serve both architectures: a llama model is an mllama text model without
+// cross-attention layers.
 constexpr TensorRow kRows_[] = {
-    {kText, Layers::kOnce, "embed_tokens.weight", Slot::kEmbedding, {kEmbeddingRows, kHidden}, kTable},
+    {kText,
+     Layers::kOnce,
+     "embed_tokens.weight",
+     Slot::kEmbedding,
+     {kEmbeddingRows, kHidden},
+     kTable},
     {kText, Layers::kText, "layers.#.input_layernorm.weight", Slot::kInputNorm, {kHidden}, kVector},
-    {kText, Layers::kSelf, "layers.#.self_attn.q_proj.weight", Slot::kQkv, {kQueries, kHidden}, kMatrix},
-    {kText, Layers::kSelf, "layers.#.self_attn.k_proj.weight", Slot::kQkv, {kKeys, kHidden}, kMatrix},
-    {kText, Layers::kSelf, "layers.#.self_attn.v_proj.weight", Slot::kQkv, {kKeys, kHidden}, kMatrix},
-    {kText, Layers::kSelf, "layers.#.self_attn.q_proj.bias", Slot::kQkvBias, {kQueries}, kVector, Need::kAttentionBias},
-    {kText, Layers::kSelf, "layers.#.self_attn.k_proj.bias", Slot::kQkvBias, {kKeys}, kVector, Need::kAttentionBias},
-    {kText, Layers::kSelf, "layers.#.self_attn.v_proj.bias", Slot::kQkvBias, {kKeys}, kVector, Need::kAttentionBias},
-    {kText, Layers::kSelf, "layers.#.self_attn.o_proj.weight", Slot::kOut, {kHidden, kQueries}, kMatrix},
-    {kText, Layers::kSelf, "layers.#.self_attn.o_proj.bias", Slot::kOutBias, {kHidden}, kVector, Need::kAttentionBias},
-    {kText, Layers::kCross, "layers.#.cross_attn.q_proj.weight", Slot::kCrossQ, {kQueries, kHidden}, kMatrix},
-    {kText, Layers::kCross, "layers.#.cross_attn.k_proj.weight", Slot::kCrossKv, {kKeys, kHidden}, kMatrix},
-    {kText, Layers::kCross, "layers.#.cross_attn.v_proj.weight", Slot::kCrossKv, {kKeys, kHidden}, kMatrix},
-    {kText, Layers::kCross, "layers.#.cross_attn.o_proj.weight", Slot::kOut, {kHidden, kQueries}, kMatrix},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.q_proj.weight",
+     Slot::kQkv,
+     {kQueries, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.k_proj.weight",
+     Slot::kQkv,
+     {kKeys, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.v_proj.weight",
+     Slot::kQkv,
+     {kKeys, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.q_proj.bias",
+     Slot::kQkvBias,
+     {kQueries},
+     kVector,
+     Need::kAttentionBias},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.k_proj.bias",
+     Slot::kQkvBias,
+     {kKeys},
+     kVector,
+     Need::kAttentionBias},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.v_proj.bias",
+     Slot::kQkvBias,
+     {kKeys},
+     kVector,
+     Need::kAttentionBias},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.o_proj.weight",
+     Slot::kOut,
+     {kHidden, kQueries},
+     kMatrix},
+    {kText,
+     Layers::kSelf,
+     "layers.#.self_attn.o_proj.bias",
+     Slot::kOutBias,
+     {kHidden},
+     kVector,
+     Need::kAttentionBias},
+    {kText,
+     Layers::kCross,
+     "layers.#.cross_attn.q_proj.weight",
+     Slot::kCrossQ,
+     {kQueries, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kCross,
+     "layers.#.cross_attn.k_proj.weight",
+     Slot::kCrossKv,
+     {kKeys, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kCross,
+     "layers.#.cross_attn.v_proj.weight",
+     Slot::kCrossKv,
+     {kKeys, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kCross,
+     "layers.#.cross_attn.o_proj.weight",
+     Slot::kOut,
+     {kHidden, kQueries},
+     kMatrix},
     {kText, Layers::kCross, "layers.#.cross_attn.q_norm.weight", Slot::kQNorm, {kHeadDim}, kVector},
     {kText, Layers::kCross, "layers.#.cross_attn.k_norm.weight", Slot::kKNorm, {kHeadDim}, kVector},
     {kText, Layers::kCross, "layers.#.cross_attn_attn_gate", Slot::kAttentionGate, {kOne}, kGate},
     {kText, Layers::kCross, "layers.#.cross_attn_mlp_gate", Slot::kMlpGate, {kOne}, kGate},
-    {kText, Layers::kText, "layers.#.post_attention_layernorm.weight", Slot::kPostNorm, {kHidden}, kVector},
-    {kText, Layers::kText, "layers.#.mlp.gate_proj.weight", Slot::kGateUp, {kFeedForward, kHidden}, kMatrix},
-    {kText, Layers::kText, "layers.#.mlp.up_proj.weight", Slot::kGateUp, {kFeedForward, kHidden}, kMatrix},
-    {kText, Layers::kText, "layers.#.mlp.gate_proj.bias", Slot::kGateUpBias, {kFeedForward}, kVector, Need::kMlpBias},
-    {kText, Layers::kText, "layers.#.mlp.up_proj.bias", Slot::kGateUpBias, {kFeedForward}, kVector, Need::kMlpBias},
-    {kText, Layers::kText, "layers.#.mlp.down_proj.weight", Slot::kDown, {kHidden, kFeedForward}, kMatrix},
-    {kText, Layers::kText, "layers.#.mlp.down_proj.bias", Slot::kDownBias, {kHidden}, kVector, Need::kMlpBias},
+    {kText,
+     Layers::kText,
+     "layers.#.post_attention_layernorm.weight",
+     Slot::kPostNorm,
+     {kHidden},
+     kVector},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.gate_proj.weight",
+     Slot::kGateUp,
+     {kFeedForward, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.up_proj.weight",
+     Slot::kGateUp,
+     {kFeedForward, kHidden},
+     kMatrix},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.gate_proj.bias",
+     Slot::kGateUpBias,
+     {kFeedForward},
+     kVector,
+     Need::kMlpBias},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.up_proj.bias",
+     Slot::kGateUpBias,
+     {kFeedForward},
+     kVector,
+     Need::kMlpBias},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.down_proj.weight",
+     Slot::kDown,
+     {kHidden, kFeedForward},
+     kMatrix},
+    {kText,
+     Layers::kText,
+     "layers.#.mlp.down_proj.bias",
+     Slot::kDownBias,
+     {kHidden},
+     kVector,
+     Need::kMlpBias},
     {kText, Layers::kOnce, "norm.weight", Slot::kFinalNorm, {kHidden}, kVector},
-    {Part::kTextHead, Layers::kOnce, "lm_head.weight", Slot::kHead, {kVocab, kHidden}, kMatrix, Need::kHead},
+    {Part::kTextHead,
+     Layers::kOnce,
+     "lm_head.weight",
+     Slot::kHead,
+     {kVocab, kHidden},
+     kMatrix,
+     Need::kHead},
 
-    {kTower, Layers::kOnce, "patch_embedding.weight", Slot::kPatch, {kVisionHidden, kThree, kPatchSize, kPatchSize}, kMatrix},
+    {kTower,
+     Layers::kOnce,
+     "patch_embedding.weight",
+     Slot::kPatch,
+     {kVisionHidden, kThree, kPatchSize, kPatchSize},
+     kMatrix},
     {kTower, Layers::kOnce, "class_embedding", Slot::kClassToken, {kVisionHidden}, kClassToken},
-    {kTower, Layers::kOnce, "gated_positional_embedding.embedding", Slot::kPosition, {kTileTokens, kVisionHidden}, kRows},
+    {kTower,
+     Layers::kOnce,
+     "gated_positional_embedding.embedding",
+     Slot::kPosition,
+     {kTileTokens, kVisionHidden},
+     kRows},
     {kTower, Layers::kOnce, "gated_positional_embedding.gate", Slot::kPositionGate, {kOne}, kGate},
-    {kTower, Layers::kOnce, "gated_positional_embedding.tile_embedding.weight", Slot::kTilePosition, {kAspectRatios, kTilesTokensHidden}, kRows},
-    {kTower, Layers::kOnce, "pre_tile_positional_embedding.embedding.weight", Slot::kPreTile, {kAspectRatios, kTilesHidden}, kRows},
-    {kTower, Layers::kOnce, "pre_tile_positional_embedding.gate", Slot::kPreTileGate, {kOne}, kGate},
-    {kTower, Layers::kOnce, "post_tile_positional_embedding.embedding.weight", Slot::kPostTile, {kAspectRatios, kTilesHidden}, kRows},
-    {kTower, Layers::kOnce, "post_tile_positional_embedding.gate", Slot::kPostTileGate, {kOne}, kGate},
+    {kTower,
+     Layers::kOnce,
+     "gated_positional_embedding.tile_embedding.weight",
+     Slot::kTilePosition,
+     {kAspectRatios, kTilesTokensHidden},
+     kRows},
+    {kTower,
+     Layers::kOnce,
+     "pre_tile_positional_embedding.embedding.weight",
+     Slot::kPreTile,
+     {kAspectRatios, kTilesHidden},
+     kRows},
+    {kTower,
+     Layers::kOnce,
+     "pre_tile_positional_embedding.gate",
+     Slot::kPreTileGate,
+     {kOne},
+     kGate},
+    {kTower,
+     Layers::kOnce,
+     "post_tile_positional_embedding.embedding.weight",
+     Slot::kPostTile,
+     {kAspectRatios, kTilesHidden},
+     kRows},
+    {kTower,
+     Layers::kOnce,
+     "post_tile_positional_embedding.gate",
+     Slot::kPostTileGate,
+     {kOne},
+     kGate},
     {kTower, Layers::kOnce, "layernorm_pre.weight", Slot::kPreNorm, {kVisionHidden}, kVector},
     {kTower, Layers::kOnce, "layernorm_pre.bias", Slot::kPreNormBias, {kVisionHidden}, kVector},
     {kTower, Layers::kOnce, "layernorm_post.weight", Slot::kLastNorm, {kVisionHidden}, kVector},
     {kTower, Layers::kOnce, "layernorm_post.bias", Slot::kLastNormBias, {kVisionHidden}, kVector},
-    // A layer of the tower; rows with kVision repeat for both encoders, those with kGlobal for the gated one
-    {kTower, Layers::kVision, "#.input_layernorm.weight", Slot::kInputNorm, {kVisionHidden}, kVector},
-    {kTower, Layers::kVision, "#.input_layernorm.bias", Slot::kInputNormBias, {kVisionHidden}, kVector},
-    {kTower, Layers::kVision, "#.self_attn.q_proj.weight", Slot::kQkv, {kVisionQueries, kVisionHidden}, kMatrix},
-    {kTower, Layers::kVision, "#.self_attn.k_proj.weight", Slot::kQkv, {kVisionQueries, kVisionHidden}, kMatrix},
-    {kTower, Layers::kVision, "#.self_attn.v_proj.weight", Slot::kQkv, {kVisionQueries, kVisionHidden}, kMatrix},
-    {kTower, Layers::kVision, "#.self_attn.o_proj.weight", Slot::kOut, {kVisionHidden, kVisionQueries}, kMatrix},
-    {kTower, Layers::kVision, "#.post_attention_layernorm.weight", Slot::kPostNorm, {kVisionHidden}, kVector},
-    {kTower, Layers::kVision, "#.post_attention_layernorm.bias", Slot::kPostNormBias, {kVisionHidden}, kVector},
-    {kTower, Layers::kVision, "#.mlp.fc1.weight", Slot::kFc1, {kVisionFeedForward, kVisionHidden}, kMatrix},
+    // A layer of the tower; rows with kVision repeat for both encoders, those with kGlobal for the
+    // gated one
+    {kTower,
+     Layers::kVision,
+     "#.input_layernorm.weight",
+     Slot::kInputNorm,
+     {kVisionHidden},
+     kVector},
+    {kTower,
+     Layers::kVision,
+     "#.input_layernorm.bias",
+     Slot::kInputNormBias,
+     {kVisionHidden},
+     kVector},
+    {kTower,
+     Layers::kVision,
+     "#.self_attn.q_proj.weight",
+     Slot::kQkv,
+     {kVisionQueries, kVisionHidden},
+     kMatrix},
+    {kTower,
+     Layers::kVision,
+     "#.self_attn.k_proj.weight",
+     Slot::kQkv,
+     {kVisionQueries, kVisionHidden},
+     kMatrix},
+    {kTower,
+     Layers::kVision,
+     "#.self_attn.v_proj.weight",
+     Slot::kQkv,
+     {kVisionQueries, kVisionHidden},
+     kMatrix},
+    {kTower,
+     Layers::kVision,
+     "#.self_attn.o_proj.weight",
+     Slot::kOut,
+     {kVisionHidden, kVisionQueries},
+     kMatrix},
+    {kTower,
+     Layers::kVision,
+     "#.post_attention_layernorm.weight",
+     Slot::kPostNorm,
+     {kVisionHidden},
+     kVector},
+    {kTower,
+     Layers::kVision,
+     "#.post_attention_layernorm.bias",
+     Slot::kPostNormBias,
+     {kVisionHidden},
+     kVector},
+    {kTower,
+     Layers::kVision,
+     "#.mlp.fc1.weight",
+     Slot::kFc1,
+     {kVisionFeedForward, kVisionHidden},
+     kMatrix},
     {kTower, Layers::kVision, "#.mlp.fc1.bias", Slot::kFc1Bias, {kVisionFeedForward}, kVector},
-    {kTower, Layers::kVision, "#.mlp.fc2.weight", Slot::kFc2, {kVisionHidden, kVisionFeedForward}, kMatrix},
+    {kTower,
+     Layers::kVision,
+     "#.mlp.fc2.weight",
+     Slot::kFc2,
+     {kVisionHidden, kVisionFeedForward},
+     kMatrix},
     {kTower, Layers::kVision, "#.mlp.fc2.bias", Slot::kFc2Bias, {kVisionHidden}, kVector},
     {kTower, Layers::kGlobal, "#.gate_attn", Slot::kAttentionGate, {kOne}, kGate},
     {kTower, Layers::kGlobal, "#.gate_ffn", Slot::kMlpGate, {kOne}, kGate},
 
-    {Part::kProjector, Layers::kOnce, "multi_modal_projector.weight", Slot::kProjector, {kHidden, kVisionStates}, kStatesMatrix},
-    {Part::kProjector, Layers::kOnce, "multi_modal_projector.bias", Slot::kProjectorBias, {kHidden}, kVector},
+    {Part::kProjector,
+     Layers::kOnce,
+     "multi_modal_projector.weight",
+     Slot::kProjector,
+     {kHidden, kVisionStates},
+     kStatesMatrix},
+    {Part::kProjector,
+     Layers::kOnce,
+     "multi_modal_projector.bias",
+     Slot::kProjectorBias,
+     {kHidden},
+     kVector},
 };
 
 struct Prefixes {
@@ -85,7 +295,9 @@ struct Prefixes {
 constexpr Prefixes kPrefixes[] = {
     {"llama", Part::kTextModel, {"model.", "model.", "model."}},
     {"llama", Part::kTextHead, {"", "", ""}},
-    {"mllama", Part::kTextModel, {"language_model.model.", "model.language_model.", "language_model.model."}},
+    {"mllama",
+     Part::kTextModel,
+     {"language_model.model.", "model.language_model.", "language_model.model."}},
     {"mllama", Part::kTextHead, {"language_model.", "", "language_model."}},
     {"mllama", Part::kVisionModel, {"vision_model.", "model.vision_model.", "vision_model."}},
     {"mllama", Part::kProjector, {"", "model.", ""}},
@@ -120,7 +332,8 @@ int64_t Resolve(Dim dim, const ModelConfig& config) {
 
 // Buffers of old checkpoints that hold no weights.
 bool IsHarmless(std::string_view name) {
-  for (const std::string_view suffix : {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"}) {
+  for (const std::string_view suffix :
+       {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"}) {
     if (name.ends_with(suffix)) return true;
   }
   return false;
@@ -145,10 +358,16 @@ std::vector<Repeat> Repeats(const TensorRow& row, const ModelConfig& config) {
   switch (row.layers) {
     case Layers::kOnce: repeats.push_back({Group::kModel, 0, ""}); break;
     case Layers::kText: add(Group::kText, layers, "", all); break;
-    case Layers::kSelf: add(Group::kText, layers, "", [&](int layer) { return !cross(layer); }); break;
+    case Layers::kSelf:
+      add(Group::kText, layers, "", [&](int layer) { return !cross(layer); });
+      break;
     case Layers::kCross: add(Group::kText, layers, "", cross); break;
-    case Layers::kVision: add(Group::kVision, config.vision->layers, "transformer.layers.", all); [[fallthrough]];
-    case Layers::kGlobal: add(Group::kGlobal, config.vision->global_layers, "global_transformer.layers.", all); break;
+    case Layers::kVision:
+      add(Group::kVision, config.vision->layers, "transformer.layers.", all);
+      [[fallthrough]];
+    case Layers::kGlobal:
+      add(Group::kGlobal, config.vision->global_layers, "global_transformer.layers.", all);
+      break;
   }
   return repeats;
 }
@@ -182,16 +401,17 @@ int64_t ExpectedTensor::elements() const {
 std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
   std::vector<ExpectedTensor> expected;
   for (const TensorRow& row : kRows_) {
-    const auto* prefixes = std::find_if(std::begin(kPrefixes), std::end(kPrefixes), [&](const Prefixes& p) {
-      return p.family == config.family && p.part == row.part;
-    });
+    const auto* prefixes = std::find_if(
+        std::begin(kPrefixes), std::end(kPrefixes),
+        [&](const Prefixes& p) { return p.family == config.family && p.part == row.part; });
     if (prefixes == std::end(kPrefixes)) continue;  // a part this family has not
     if (row.need == Need::kAttentionBias && !config.text.attention_bias) continue;
     if (row.need == Need::kMlpBias && !config.text.mlp_bias) continue;
     for (const Repeat& repeat : Repeats(row, config)) {
       ExpectedTensor tensor{.row = &row, .group = repeat.group, .layer = repeat.layer};
       for (const std::string_view prefix : prefixes->prefixes) {
-        std::string name = fmt::format("{}{}{}", prefix, repeat.stem, WithLayer(row.name, repeat.layer));
+        std::string name =
+            fmt::format("{}{}{}", prefix, repeat.stem, WithLayer(row.name, repeat.layer));
         if (std::find(tensor.names.begin(), tensor.names.end(), name) == tensor.names.end()) {
           tensor.names.push_back(std::move(name));
         }
@@ -228,7 +448,8 @@ Result<std::vector<BoundTensor>> BindTensors(std::vector<ExpectedTensor> expecte
       continue;
     }
     if (entry->shape != tensor.shape) {
-      misshaped.push_back(fmt::format("{} is [{}], expected [{}]", entry->name, fmt::join(entry->shape, ", "),
+      misshaped.push_back(fmt::format("{} is [{}], expected [{}]", entry->name,
+                                      fmt::join(entry->shape, ", "),
                                       fmt::join(tensor.shape, ", ")));
     }
     if (entry->dtype != "F32" && entry->dtype != "F16" && entry->dtype != "BF16") {

@@ -1,7 +1,9 @@
-// Which tensors a checkpoint must hold: one row a tensor, for all architectures. Binding is strict both ways.
+// Which tensors a checkpoint must hold: one row a tensor, for all architectures. Binding is strict
+// both ways.
 //
-// A row's name has no prefix; its part says where it hangs, and every part lists the prefixes under which files that are
-// alive write it: as on the hub, as transformers' module tree since 4.52 has it, and as transformers 5 saves it.
+// A row's name has no prefix; its part says where it hangs, and every part lists the prefixes under
+// which files that are alive write it: as on the hub, as transformers' module tree since 4.52 has
+// it, and as transformers 5 saves it.
 #pragma once
 
 #include <array>
@@ -20,19 +22,53 @@ namespace tessera {
 // The stack of layers a slot belongs to.
 enum class Group : uint8_t { kModel, kText, kVision, kGlobal };
 
-// The place of a tensor in its group. Rows that share a slot are stacked on axis 0 in table order: q, k, v.
+// The place of a tensor in its group. Rows that share a slot are stacked on axis 0 in table order:
+// q, k, v.
 enum class Slot : uint8_t {
   // text
-  kEmbedding, kHead, kFinalNorm,
-  kInputNorm, kPostNorm, kQkv, kQkvBias, kOut, kOutBias, kGateUp, kGateUpBias, kDown, kDownBias,
+  kEmbedding,
+  kHead,
+  kFinalNorm,
+  kInputNorm,
+  kPostNorm,
+  kQkv,
+  kQkvBias,
+  kOut,
+  kOutBias,
+  kGateUp,
+  kGateUpBias,
+  kDown,
+  kDownBias,
   // cross-attention layers
-  kCrossQ, kCrossKv, kQNorm, kKNorm, kAttentionGate, kMlpGate,
+  kCrossQ,
+  kCrossKv,
+  kQNorm,
+  kKNorm,
+  kAttentionGate,
+  kMlpGate,
   // vision, whole model
-  kPatch, kClassToken, kPosition, kPositionGate, kTilePosition, kPreTile, kPreTileGate, kPostTile, kPostTileGate,
-  kPreNorm, kPreNormBias, kLastNorm, kLastNormBias,
+  kPatch,
+  kClassToken,
+  kPosition,
+  kPositionGate,
+  kTilePosition,
+  kPreTile,
+  kPreTileGate,
+  kPostTile,
+  kPostTileGate,
+  kPreNorm,
+  kPreNormBias,
+  kLastNorm,
+  kLastNormBias,
   // vision, layers (kInputNorm, kPostNorm, kQkv, kOut and the gates as above)
-  kInputNormBias, kPostNormBias, kFc1, kFc1Bias, kFc2, kFc2Bias,
-  kProjector, kProjectorBias,
+  kInputNormBias,
+  kPostNormBias,
+  kFc1,
+  kFc1Bias,
+  kFc2,
+  kFc2Bias,
+  kProjector,
+  kProjectorBias,
 };
 
 // How the sources of a slot become a field.
@@ -43,16 +79,33 @@ enum class PackRule : uint8_t {
   kRows,          // fp32 [rows, C], for AddRows
   kGate,          // one number, kept on the host as its tanh
   kClassToken,    // a table of two rows, the tensor and zeros
-  kStatesMatrix,  // matmul operand over [hidden, intermediate states], columns regrouped: see projector.h
+  kStatesMatrix,  // matmul operand over [hidden, intermediate states], columns regrouped: see
+                  // projector.h
 };
 
 enum class Need : uint8_t { kAlways, kAttentionBias, kMlpBias, kHead };
 
 // Extents by meaning; resolved against a config.
 enum class Dim : uint8_t {
-  kNone, kOne, kThree, kHidden, kQueries, kKeys, kFeedForward, kVocab, kEmbeddingRows, kHeadDim,
-  kVisionHidden, kVisionQueries, kVisionFeedForward, kVisionStates, kPatchSize, kTileTokens,
-  kAspectRatios, kTilesHidden, kTilesTokensHidden,
+  kNone,
+  kOne,
+  kThree,
+  kHidden,
+  kQueries,
+  kKeys,
+  kFeedForward,
+  kVocab,
+  kEmbeddingRows,
+  kHeadDim,
+  kVisionHidden,
+  kVisionQueries,
+  kVisionFeedForward,
+  kVisionStates,
+  kPatchSize,
+  kTileTokens,
+  kAspectRatios,
+  kTilesHidden,
+  kTilesTokensHidden,
 };
 
 enum class Part : uint8_t { kTextModel, kTextHead, kVisionModel, kProjector };
@@ -88,8 +141,9 @@ struct BoundTensor {
   ExpectedTensor expected;
   const TensorEntry* entry = nullptr;
 };
-// Pairs expected tensors with a checkpoint's. All that is missing, of the wrong shape or dtype, there twice or unknown is
-// listed by name in one error; buffers that old checkpoints carry and no model reads (rotary inv_freq) are skipped.
+// Pairs expected tensors with a checkpoint's. All that is missing, of the wrong shape or dtype,
+// there twice or unknown is listed by name in one error; buffers that old checkpoints carry and no
+// model reads (rotary inv_freq) are skipped.
 Result<std::vector<BoundTensor>> BindTensors(std::vector<ExpectedTensor> expected,
                                              std::span<const TensorEntry* const> entries);
 

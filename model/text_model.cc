@@ -1,9 +1,9 @@
 #include "model/text_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "model/probe_tap.h"
 
@@ -24,13 +24,15 @@ void CollectCrossRows(const Batch& batch, TextWorkspace& workspace) {
 
 }  // namespace
 
-Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& config, const WorkspaceLimits& limits) {
+Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& config,
+                                          const WorkspaceLimits& limits) {
   TextWorkspace w;
   w.max_rows = limits.max_rows;
   w.max_logits_rows = limits.max_logits_rows;
   const DType dtype = backend.activation_dtype();
   const int64_t rows = w.max_rows, width = config.hidden;
-  const int64_t q_width = int64_t{config.heads} * config.head_dim, kv_width = int64_t{config.kv_heads} * config.head_dim;
+  const int64_t q_width = int64_t{config.heads} * config.head_dim,
+                kv_width = int64_t{config.kv_heads} * config.head_dim;
   TESSERA_TRY(w.hidden, backend.AllocateTensor(dtype, {rows, width}));
   TESSERA_TRY(w.normed, backend.AllocateTensor(dtype, {rows, width}));
   TESSERA_TRY(w.qkv, backend.AllocateTensor(dtype, {rows, q_width + 2 * kv_width}));
@@ -51,8 +53,8 @@ Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& co
 
 size_t TextWorkspace::bytes() const {
   size_t sum = 0;
-  for (const Tensor* tensor :
-       {&hidden, &cross, &cross_mlp, &normed, &qkv, &mixed, &gate_up, &gated, &head_rows, &logits}) {
+  for (const Tensor* tensor : {&hidden, &cross, &cross_mlp, &normed, &qkv, &mixed, &gate_up, &gated,
+                               &head_rows, &logits}) {
     if (!tensor->empty()) sum += tensor->bytes();
   }
   return sum;
@@ -74,28 +76,34 @@ TextModel::TextModel(const TextConfig& config, const Weights& weights, RopeTable
   }
 }
 
-Result<TextModel> TextModel::Make(Backend& backend, const TextConfig& config, const Weights& weights) {
-  TESSERA_TRY(RopeTables rope, RopeTables::Make(backend, config.rope, config.head_dim, config.max_context));
+Result<TextModel> TextModel::Make(Backend& backend, const TextConfig& config,
+                                  const Weights& weights) {
+  TESSERA_TRY(RopeTables rope,
+              RopeTables::Make(backend, config.rope, config.head_dim, config.max_context));
   return TextModel(config, weights, std::move(rope));
 }
 
-void TextModel::AddScratchLimits(const TextConfig& c, const WorkspaceLimits& limits, ScratchLimits& scratch) {
+void TextModel::AddScratchLimits(const TextConfig& c, const WorkspaceLimits& limits,
+                                 ScratchLimits& scratch) {
   scratch.max_rows = std::max<int64_t>({scratch.max_rows, limits.max_rows, limits.max_logits_rows});
   const int64_t fused = (int64_t{c.heads} + 2 * c.kv_heads) * c.head_dim;
-  scratch.widest = std::max<int64_t>({scratch.widest, c.hidden, fused, 2 * int64_t{c.intermediate}, c.embedding_rows});
+  scratch.widest = std::max<int64_t>(
+      {scratch.widest, c.hidden, fused, 2 * int64_t{c.intermediate}, c.embedding_rows});
   scratch.max_heads = std::max<int64_t>(scratch.max_heads, c.heads);
   scratch.max_head_dim = std::max<int64_t>(scratch.max_head_dim, c.head_dim);
   scratch.vocab = std::max<int64_t>(scratch.vocab, c.vocab);
 }
 
-void TextModel::Forward(Backend& backend, const Batch& batch, const KvPools& pools, TextWorkspace& workspace,
-                        Probe* probe) const {
-  TESSERA_CHECK(batch.rows() <= workspace.max_rows, "Forward: rows: expected at most {}, got {}", workspace.max_rows,
-                batch.rows());
-  TESSERA_CHECK(pools.self.size() == self_layers_.size(), "Forward: self pool: expected {} layers, got {}",
-                self_layers_.size(), pools.self.size());
+void TextModel::Forward(Backend& backend, const Batch& batch, const KvPools& pools,
+                        TextWorkspace& workspace, Probe* probe) const {
+  TESSERA_CHECK(batch.rows() <= workspace.max_rows, "Forward: rows: expected at most {}, got {}",
+                workspace.max_rows, batch.rows());
+  TESSERA_CHECK(pools.self.size() == self_layers_.size(),
+                "Forward: self pool: expected {} layers, got {}", self_layers_.size(),
+                pools.self.size());
   if (!batch.page_copies.empty()) {
-    for (const KvLayerView& kv : pools.self) backend.CopyKvPages({.kv = kv, .copies = batch.page_copies});
+    for (const KvLayerView& kv : pools.self)
+      backend.CopyKvPages({.kv = kv, .copies = batch.page_copies});
   }
   const TensorView hidden = workspace.hidden.view().Rows(0, batch.rows());
   const SelfRows rows{.positions = batch.positions,
@@ -110,10 +118,12 @@ void TextModel::Forward(Backend& backend, const Batch& batch, const KvPools& poo
   size_t self = 0, cross = 0;
   for (int layer = 0; layer < config_->layers; ++layer) {
     if (!config_->IsCross(layer)) {
-      RunSelfLayer(backend, self_layers_[self], *config_, rows, pools.self[self], hidden, workspace.scratch());
+      RunSelfLayer(backend, self_layers_[self], *config_, rows, pools.self[self], hidden,
+                   workspace.scratch());
       ++self;
     } else {
-      if (!batch.cross_rows.empty()) RunCrossLayer(backend, cross_layers_[cross], batch, pools.cross[cross], workspace);
+      if (!batch.cross_rows.empty())
+        RunCrossLayer(backend, cross_layers_[cross], batch, pools.cross[cross], workspace);
       ++cross;
     }
     if (probe != nullptr) Tap(backend, probe, fmt::format("layer.{}.hidden", layer), hidden);
@@ -131,7 +141,8 @@ void TextModel::RunCrossLayer(Backend& backend, const CrossLayerWeights& layer, 
   const TensorView x = all ? hidden : workspace.cross.view().Rows(0, count);
   if (!all) backend.GatherRows({.x = hidden, .rows = workspace.cross_rows, .out = x});
 
-  RunCrossAttention(backend, layer, *config_, workspace.cross_tiles, batch.cross_tile_pages, kv, x, workspace.scratch());
+  RunCrossAttention(backend, layer, *config_, workspace.cross_tiles, batch.cross_tile_pages, kv, x,
+                    workspace.scratch());
   const auto mlp_count = static_cast<int64_t>(workspace.mlp_rows.size());
   if (mlp_count == count) {
     RunMlp(backend, layer.mlp, *config_, x, workspace.scratch());
@@ -144,24 +155,29 @@ void TextModel::RunCrossLayer(Backend& backend, const CrossLayerWeights& layer, 
   if (!all) backend.ScatterRows({.x = x, .rows = workspace.cross_rows, .out = hidden});
 }
 
-void TextModel::RunHead(Backend& backend, std::span<const int32_t> rows, TextWorkspace& workspace) const {
+void TextModel::RunHead(Backend& backend, std::span<const int32_t> rows,
+                        TextWorkspace& workspace) const {
   const auto count = static_cast<int64_t>(rows.size());
-  TESSERA_CHECK(count <= workspace.max_logits_rows, "Forward: logits rows: expected at most {}, got {}",
-                workspace.max_logits_rows, count);
+  TESSERA_CHECK(count <= workspace.max_logits_rows,
+                "Forward: logits rows: expected at most {}, got {}", workspace.max_logits_rows,
+                count);
   const TensorView x = workspace.head_rows.view().Rows(0, count);
   backend.GatherRows({.x = workspace.hidden, .rows = rows, .out = x});
   backend.RmsNorm({.x = x, .weight = final_norm_, .eps = config_->norm_eps, .out = x});
   backend.MatMul({.x = x, .w = head_, .out = workspace.logits.view().Rows(0, count)});
 }
 
-void TextModel::TapAllLogits(Backend& backend, const Batch& batch, TextWorkspace& workspace, Probe* probe) const {
+void TextModel::TapAllLogits(Backend& backend, const Batch& batch, TextWorkspace& workspace,
+                             Probe* probe) const {
   std::vector<int32_t> rows(static_cast<size_t>(batch.rows()));
   std::iota(rows.begin(), rows.end(), 0);
   std::vector<float> all;
   for (size_t begin = 0; begin < rows.size();) {
-    const size_t count = std::min(rows.size() - begin, static_cast<size_t>(workspace.max_logits_rows));
+    const size_t count =
+        std::min(rows.size() - begin, static_cast<size_t>(workspace.max_logits_rows));
     RunHead(backend, std::span(rows).subspan(begin, count), workspace);
-    const std::vector<float> part = ToHost(backend, workspace.logits.view().Rows(0, static_cast<int64_t>(count)));
+    const std::vector<float> part =
+        ToHost(backend, workspace.logits.view().Rows(0, static_cast<int64_t>(count)));
     all.insert(all.end(), part.begin(), part.end());
     begin += count;
   }

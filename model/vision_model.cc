@@ -41,7 +41,8 @@ struct VisionModel::Run {
   }
 };
 
-Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConfig& v, const TextConfig& t, int slots) {
+Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConfig& v,
+                                              const TextConfig& t, int slots) {
   VisionWorkspace w;
   const DType dtype = backend.activation_dtype();
   const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens(), block = VisionModel::BlockRows(v);
@@ -59,7 +60,8 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
   TESSERA_TRY(w.mixed, backend.AllocateTensor(dtype, {block, width}));
   TESSERA_TRY(w.ff, backend.AllocateTensor(dtype, {block, v.intermediate}));
   TESSERA_TRY(w.patches, backend.AllocateTensor(dtype, {block, v.patch_elements()}));
-  TESSERA_TRY(w.kv_rows, backend.AllocateTensor(dtype, {block, 2 * int64_t{t.kv_heads} * t.head_dim}));
+  TESSERA_TRY(w.kv_rows,
+              backend.AllocateTensor(dtype, {block, 2 * int64_t{t.kv_heads} * t.head_dim}));
   w.scratch = {w.normed, w.mixed, w.ff};
   w.iota.resize(static_cast<size_t>(rows));
   std::iota(w.iota.begin(), w.iota.end(), 0);
@@ -70,7 +72,8 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
 
 size_t VisionWorkspace::bytes() const {
   size_t sum = normed.bytes() + mixed.bytes() + ff.bytes() + patches.bytes() + kv_rows.bytes();
-  for (const VisionSlot& slot : slots) sum += slot.hidden.bytes() + slot.shared.bytes() + slot.states.bytes();
+  for (const VisionSlot& slot : slots)
+    sum += slot.hidden.bytes() + slot.shared.bytes() + slot.states.bytes();
   return sum;
 }
 
@@ -78,17 +81,21 @@ int64_t VisionModel::BlockRows(const VisionConfig& config) {
   return std::min<int64_t>(kMaxBlockRows, int64_t{config.max_tiles} * config.padded_tokens());
 }
 
-void VisionModel::AddScratchLimits(const VisionConfig& v, const TextConfig& t, ScratchLimits& scratch) {
+void VisionModel::AddScratchLimits(const VisionConfig& v, const TextConfig& t,
+                                   ScratchLimits& scratch) {
   const int64_t width = int64_t{v.heads} * v.head_dim;
   scratch.max_rows = std::max(scratch.max_rows, BlockRows(v));
-  scratch.widest = std::max<int64_t>({scratch.widest, v.hidden, 3 * width, v.intermediate, v.patch_elements(),
-                                      v.output_dim(), t.hidden, 2 * int64_t{t.kv_heads} * t.head_dim});
+  scratch.widest =
+      std::max<int64_t>({scratch.widest, v.hidden, 3 * width, v.intermediate, v.patch_elements(),
+                         v.output_dim(), t.hidden, 2 * int64_t{t.kv_heads} * t.head_dim});
   scratch.max_heads = std::max<int64_t>(scratch.max_heads, v.heads);
   scratch.max_head_dim = std::max<int64_t>(scratch.max_head_dim, v.head_dim);
-  scratch.max_dense_keys = std::max(scratch.max_dense_keys, int64_t{v.max_tiles} * v.padded_tokens());
+  scratch.max_dense_keys =
+      std::max(scratch.max_dense_keys, int64_t{v.max_tiles} * v.padded_tokens());
 }
 
-VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights, double unit_flops)
+VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights,
+                         double unit_flops)
     : config_(&config),
       text_(&text),
       projector_(weights),
@@ -103,19 +110,22 @@ VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, con
       last_norm_(weights.Vector(Group::kModel, 0, Slot::kLastNorm)),
       last_norm_bias_(weights.Vector(Group::kModel, 0, Slot::kLastNormBias)) {
   const int64_t tiles = (int64_t{config.aspect_ratios} + 1) * config.max_tiles;
-  tile_position_ = weights.Rows(Slot::kTilePosition).Reshape({tiles * config.tokens(), config.hidden});
+  tile_position_ =
+      weights.Rows(Slot::kTilePosition).Reshape({tiles * config.tokens(), config.hidden});
   pre_tile_ = weights.Rows(Slot::kPreTile).Reshape({tiles, config.hidden});
   post_tile_ = weights.Rows(Slot::kPostTile).Reshape({tiles, config.hidden});
-  for (int layer = 0; layer < config.layers; ++layer) layers_.emplace_back(weights, Group::kVision, layer);
-  for (int layer = 0; layer < config.global_layers; ++layer) layers_.emplace_back(weights, Group::kGlobal, layer);
+  for (int layer = 0; layer < config.layers; ++layer)
+    layers_.emplace_back(weights, Group::kVision, layer);
+  for (int layer = 0; layer < config.global_layers; ++layer)
+    layers_.emplace_back(weights, Group::kGlobal, layer);
   for (int kept = 1; kept <= config.max_tiles; ++kept) {
     schedules_.emplace_back(config, text, kept, BlockRows(config), unit_flops);
   }
 }
 
 const VisionSchedule& VisionModel::schedule(int kept_tiles) const {
-  TESSERA_CHECK(kept_tiles >= 1 && kept_tiles <= config_->max_tiles, "tiles: expected 1..{}, got {}",
-                config_->max_tiles, kept_tiles);
+  TESSERA_CHECK(kept_tiles >= 1 && kept_tiles <= config_->max_tiles,
+                "tiles: expected 1..{}, got {}", config_->max_tiles, kept_tiles);
   return schedules_[static_cast<size_t>(kept_tiles) - 1];
 }
 
@@ -123,23 +133,26 @@ void VisionModel::Encode(Backend& backend, const EncodeSlice& slice, const Visio
                          const std::vector<CrossLayerWeights>& cross_layers, const KvPools& pools,
                          VisionWorkspace& workspace, Probe* probe) const {
   VisionSlot& slot = workspace.slots.at(static_cast<size_t>(slice.slot));
-  TESSERA_CHECK(slice.unit_begin == 0 || slice.unit_begin == slot.next_unit, "EncodeMedia: unit: expected {}, got {}",
-                slot.next_unit, slice.unit_begin);
+  TESSERA_CHECK(slice.unit_begin == 0 || slice.unit_begin == slot.next_unit,
+                "EncodeMedia: unit: expected {}, got {}", slot.next_unit, slice.unit_begin);
   const Run run{backend, slice, schedule, cross_layers, pools, workspace, slot, probe};
   const std::span<const VisionStep> steps = schedule.Steps(slice.unit_begin, slice.unit_end);
   for (size_t i = 0; i < steps.size(); ++i) {
     VisionStep step = steps[i];
     // Neighbouring blocks of one phase run as one: larger matmuls, equal results.
-    while (i + 1 < steps.size() && steps[i + 1].stage == step.stage && steps[i + 1].layer == step.layer &&
+    while (i + 1 < steps.size() && steps[i + 1].stage == step.stage &&
+           steps[i + 1].layer == step.layer &&
            steps[i + 1].row_end - step.row_begin <= BlockRows(*config_)) {
       step.row_end = steps[++i].row_end;
     }
     switch (step.stage) {
       case VisionStage::kEmbed:
-        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile) Embed(run, static_cast<int>(tile));
+        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile)
+          Embed(run, static_cast<int>(tile));
         break;
       case VisionStage::kLastNorm:
-        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile) LastNorm(run, static_cast<int>(tile));
+        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile)
+          LastNorm(run, static_cast<int>(tile));
         break;
       case VisionStage::kQkv:
       case VisionStage::kAttention: Layer(run, step); break;
@@ -161,12 +174,16 @@ void VisionModel::Embed(const Run& run, int tile) const {
   if (tile == 0) {
     for (size_t row = 0; row < run.slot.padding.size(); ++row) {
       const auto position = static_cast<int64_t>(row);
-      run.slot.padding[row] = position % padded >= tokens || position / padded >= pixels.used_tiles ? 1 : 0;
+      run.slot.padding[row] =
+          position % padded >= tokens || position / padded >= pixels.used_tiles ? 1 : 0;
     }
   }
-  backend.Embedding({.ids = std::span(run.workspace.iota).first(1), .table = class_token_, .out = rows.Rows(0, 1)});
+  backend.Embedding({.ids = std::span(run.workspace.iota).first(1),
+                     .table = class_token_,
+                     .out = rows.Rows(0, 1)});
   InBlocks(0, c.patches(), block, [&](int64_t begin, int64_t count) {
-    const TensorView patches = run.workspace.patches.view().Rows(0, count), x = rows.Rows(1 + begin, count);
+    const TensorView patches = run.workspace.patches.view().Rows(0, count),
+                     x = rows.Rows(1 + begin, count);
     backend.Patchify({.tiles = pixels.tiles.data(),
                       .used = pixels.used_tiles,
                       .height = pixels.height,
@@ -180,12 +197,17 @@ void VisionModel::Embed(const Run& run, int tile) const {
   });
   InBlocks(0, tokens, block, [&](int64_t begin, int64_t count) {
     const TensorView x = rows.Rows(begin, count);
-    backend.AddRows({.table = position_.Rows(begin, count), .scale = 1.0f - position_gate_, .x = x});
-    backend.AddRows({.table = tile_position_.Rows(id_tile * tokens + begin, count), .scale = position_gate_, .x = x});
-    backend.LayerNorm({.x = x, .weight = pre_norm_, .bias = pre_norm_bias_, .eps = kOuterNormEps, .out = x});
+    backend.AddRows(
+        {.table = position_.Rows(begin, count), .scale = 1.0f - position_gate_, .x = x});
+    backend.AddRows({.table = tile_position_.Rows(id_tile * tokens + begin, count),
+                     .scale = position_gate_,
+                     .x = x});
+    backend.LayerNorm(
+        {.x = x, .weight = pre_norm_, .bias = pre_norm_bias_, .eps = kOuterNormEps, .out = x});
   });
   const auto padding = std::span(run.workspace.ones).first(static_cast<size_t>(padded - tokens));
-  backend.Embedding({.ids = padding, .table = class_token_, .out = rows.Rows(tokens, padded - tokens)});
+  backend.Embedding(
+      {.ids = padding, .table = class_token_, .out = rows.Rows(tokens, padded - tokens)});
 }
 
 void VisionModel::LastNorm(const Run& run, int tile) const {
@@ -194,9 +216,13 @@ void VisionModel::LastNorm(const Run& run, int tile) const {
   InBlocks(tile * int64_t{c.padded_tokens()}, (tile + 1) * int64_t{c.padded_tokens()}, BlockRows(c),
            [&](int64_t begin, int64_t count) {
              const TensorView x = run.slot.hidden.view().Rows(begin, count);
-             run.backend.LayerNorm(
-                 {.x = x, .weight = last_norm_, .bias = last_norm_bias_, .eps = kOuterNormEps, .out = x});
-             run.backend.AddRows({.table = post_tile_.Rows(id_tile, 1), .scale = post_tile_gate_, .x = x});
+             run.backend.LayerNorm({.x = x,
+                                    .weight = last_norm_,
+                                    .bias = last_norm_bias_,
+                                    .eps = kOuterNormEps,
+                                    .out = x});
+             run.backend.AddRows(
+                 {.table = post_tile_.Rows(id_tile, 1), .scale = post_tile_gate_, .x = x});
            });
 }
 
@@ -206,7 +232,8 @@ void VisionModel::Layer(const Run& run, const VisionStep& step) const {
   const TensorView hidden = run.slot.hidden.view().Rows(step.row_begin, count);
   const TensorView qkv = run.qkv(*config_);
   if (step.stage == VisionStage::kQkv) {
-    RunVisionQkv(run.backend, weights, *config_, hidden, qkv.Rows(step.row_begin, count), run.workspace.scratch);
+    RunVisionQkv(run.backend, weights, *config_, hidden, qkv.Rows(step.row_begin, count),
+                 run.workspace.scratch);
     return;
   }
   RunVisionAttention(run.backend, weights, *config_, qkv, run.slot.padding, step.row_begin, hidden,
@@ -221,16 +248,18 @@ void VisionModel::KeepStates(const Run& run, int layer, int64_t row_begin, int64
   for (size_t k = 0; k < config_->intermediate_layers.size(); ++k) {
     if (config_->intermediate_layers[k] != layer) continue;
     const TensorView states = run.slot.states.view().Rows(row_begin, count);
-    run.backend.GatherRows({.x = run.slot.hidden.view().Rows(row_begin, count),
-                            .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
-                            .out = states.Columns((1 + static_cast<int64_t>(k)) * config_->hidden, config_->hidden)});
+    run.backend.GatherRows(
+        {.x = run.slot.hidden.view().Rows(row_begin, count),
+         .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
+         .out = states.Columns((1 + static_cast<int64_t>(k)) * config_->hidden, config_->hidden)});
   }
 }
 
 void VisionModel::Project(const Run& run, const VisionStep& step) const {
   const int64_t tokens = config_->tokens();
   const TensorView projected = run.projected(*config_, *text_);
-  for (int64_t row = step.row_begin; row < step.row_end;) {  // a tile's tokens at a time: padding rows lie between them
+  for (int64_t row = step.row_begin;
+       row < step.row_end;) {  // a tile's tokens at a time: padding rows lie between them
     const int64_t tile = row / tokens, token = row % tokens;
     const int64_t count = std::min(step.row_end - row, tokens - token);
     const int64_t first = tile * config_->padded_tokens() + token;
@@ -250,20 +279,24 @@ void VisionModel::Project(const Run& run, const VisionStep& step) const {
 void VisionModel::CrossKv(const Run& run, const VisionStep& step) const {
   const int64_t tokens = config_->tokens(), count = step.row_end - step.row_begin;
   TESSERA_CHECK(run.slice.cross_pages.size() == static_cast<size_t>(run.schedule.kept_tiles()),
-                "EncodeMedia: cross pages: expected {}, got {}", run.schedule.kept_tiles(), run.slice.cross_pages.size());
+                "EncodeMedia: cross pages: expected {}, got {}", run.schedule.kept_tiles(),
+                run.slice.cross_pages.size());
   std::vector<int64_t>& slots = run.workspace.kv_slots;
   slots.clear();
   for (int64_t row = step.row_begin; row < step.row_end; ++row) {
-    slots.push_back(run.slice.cross_pages[static_cast<size_t>(row / tokens)] * tokens + row % tokens);
+    slots.push_back(run.slice.cross_pages[static_cast<size_t>(row / tokens)] * tokens +
+                    row % tokens);
   }
   const auto layer = static_cast<size_t>(step.layer);
-  RunCrossKv(run.backend, run.cross_layers[layer], *text_, run.projected(*config_, *text_).Rows(step.row_begin, count),
-             slots, run.pools.cross[layer], run.workspace.kv_rows.view().Rows(0, count));
+  RunCrossKv(run.backend, run.cross_layers[layer], *text_,
+             run.projected(*config_, *text_).Rows(step.row_begin, count), slots,
+             run.pools.cross[layer], run.workspace.kv_rows.view().Rows(0, count));
 }
 
 void VisionModel::TapStates(const Run& run) const {
   if (!Wants(run.probe, "vision_hidden")) return;
-  const int64_t kept = run.schedule.kept_tiles(), tokens = config_->tokens(), columns = config_->output_dim();
+  const int64_t kept = run.schedule.kept_tiles(), tokens = config_->tokens(),
+                columns = config_->output_dim();
   std::vector<float> all;
   for (int64_t tile = 0; tile < kept; ++tile) {
     const std::vector<float> part =
@@ -271,15 +304,17 @@ void VisionModel::TapStates(const Run& run) const {
     all.insert(all.end(), part.begin(), part.end());
   }
   all = InterleaveStates(all, kept * tokens, config_->hidden, columns / config_->hidden - 1);
-  run.probe->Take("vision_hidden", TensorView::Of(all.data(), DType::kF32, {1, kept, tokens, columns}));
+  run.probe->Take("vision_hidden",
+                  TensorView::Of(all.data(), DType::kF32, {1, kept, tokens, columns}));
 }
 
 void VisionModel::TapProjected(const Run& run) const {
   for (const std::string_view name : {"projected", "cross_states"}) {
     if (!Wants(run.probe, name)) continue;
     std::vector<float> all = ToHost(run.backend, run.projected(*config_, *text_));
-    run.probe->Take(name, TensorView::Of(all.data(), DType::kF32,
-                                         {1, run.schedule.kept_tiles(), config_->tokens(), text_->hidden}));
+    run.probe->Take(
+        name, TensorView::Of(all.data(), DType::kF32,
+                             {1, run.schedule.kept_tiles(), config_->tokens(), text_->hidden}));
   }
 }
 

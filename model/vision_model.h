@@ -1,9 +1,10 @@
-// The vision tower of mllama (MllamaVisionModel): a local encoder, a gated global one, all tiles of a picture in one
-// sequence; then the projector and the K/V of every cross-attention layer.
+// The vision tower of mllama (MllamaVisionModel): a local encoder, a gated global one, all tiles of
+// a picture in one sequence; then the projector and the K/V of every cross-attention layer.
 //
-// Every picture runs with max_tiles tiles: padding tiles read real ones and are read by them. A tile has P tokens (class
-// token, then patches), padded to a multiple of 8 by rows that are zero after layernorm_pre and take part in both encoders.
-// Only pairs of two padding tokens (padding rows, and all rows of padding tiles) do not see each other.
+// Every picture runs with max_tiles tiles: padding tiles read real ones and are read by them. A
+// tile has P tokens (class token, then patches), padded to a multiple of 8 by rows that are zero
+// after layernorm_pre and take part in both encoders. Only pairs of two padding tokens (padding
+// rows, and all rows of padding tiles) do not see each other.
 #pragma once
 
 #include <vector>
@@ -21,20 +22,23 @@ namespace tessera {
 // What lies between two slices of one picture. S = max_tiles * padded tokens.
 struct VisionSlot {
   Tensor hidden;  // [S, C_v]
-  Tensor shared;  // Q, K, V of a layer [S, 3 H D]; after the last layer the projected states [kept * P, C]
-  Tensor states;  // [S, C_v * (1 + K)]: final state, then the listed intermediate ones, whole states side by side
+  Tensor shared;  // Q, K, V of a layer [S, 3 H D]; after the last layer the projected states [kept
+                  // * P, C]
+  Tensor states;  // [S, C_v * (1 + K)]: final state, then the listed intermediate ones, whole
+                  // states side by side
   std::vector<uint8_t> padding;  // [S]
   int next_unit = 0;
 };
 
 struct VisionWorkspace {
-  static Result<VisionWorkspace> Make(Backend& backend, const VisionConfig& vision, const TextConfig& text, int slots);
+  static Result<VisionWorkspace> Make(Backend& backend, const VisionConfig& vision,
+                                      const TextConfig& text, int slots);
 
   std::vector<VisionSlot> slots;
   VisionScratch scratch;  // views of the tensors below
   Tensor normed, mixed, ff;
-  Tensor patches;  // [B, 3 ps ps]
-  Tensor kv_rows;  // [B, 2 G D]
+  Tensor patches;                 // [B, 3 ps ps]
+  Tensor kv_rows;                 // [B, 2 G D]
   std::vector<int32_t> iota;      // 0, 1, ..., S - 1
   std::vector<int32_t> ones;      // class-token table's row of zeros
   std::vector<int64_t> kv_slots;  // capacity for B
@@ -45,16 +49,18 @@ struct VisionWorkspace {
 class VisionModel {
  public:
   // Both outlive the model.
-  VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights, double unit_flops);
+  VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights,
+              double unit_flops);
 
   const VisionSchedule& schedule(int kept_tiles) const;
   void Encode(Backend& backend, const EncodeSlice& slice, const VisionSchedule& schedule,
-              const std::vector<CrossLayerWeights>& cross_layers, const KvPools& pools, VisionWorkspace& workspace,
-              Probe* probe) const;
+              const std::vector<CrossLayerWeights>& cross_layers, const KvPools& pools,
+              VisionWorkspace& workspace, Probe* probe) const;
 
   // Rows of one block: an op of the tower never has more.
   static int64_t BlockRows(const VisionConfig& config);
-  static void AddScratchLimits(const VisionConfig& config, const TextConfig& text, ScratchLimits& scratch);
+  static void AddScratchLimits(const VisionConfig& config, const TextConfig& text,
+                               ScratchLimits& scratch);
 
  private:
   struct Run;  // the arguments of one Encode

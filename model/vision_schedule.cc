@@ -6,13 +6,14 @@
 
 namespace tessera {
 
-VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int kept_tiles, int64_t block,
-                               double unit_flops)
+VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int kept_tiles,
+                               int64_t block, double unit_flops)
     : kept_tiles_(kept_tiles), unit_flops_(unit_flops) {
   const double hidden = v.hidden, width = double{1} * v.heads * v.head_dim;
   const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens();
   const double qkv = 2 * hidden * 3 * width;
-  const double attention = 4 * static_cast<double>(rows) * width + 2 * width * hidden + 4 * hidden * v.intermediate;
+  const double attention =
+      4 * static_cast<double>(rows) * width + 2 * width * hidden + 4 * hidden * v.intermediate;
   const int64_t kept_rows = int64_t{kept_tiles} * v.padded_tokens();
   const int64_t kept_tokens = int64_t{kept_tiles} * v.tokens();
   const int layers = v.layers + v.global_layers;
@@ -21,7 +22,8 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
   for (int layer = 0; layer < layers; ++layer) {
     if (layer == v.layers) Add(VisionStage::kLastNorm, 0, v.max_tiles, 0, 1);
     Add(VisionStage::kQkv, layer, rows, qkv, block);
-    // After the last layer nobody reads the states of tiles that are not kept. Up to there all tiles read all others.
+    // After the last layer nobody reads the states of tiles that are not kept. Up to there all
+    // tiles read all others.
     Add(VisionStage::kAttention, layer, layer == layers - 1 ? kept_rows : rows, attention, block);
   }
   if (v.global_layers == 0) Add(VisionStage::kLastNorm, 0, kept_tiles, 0, 1);
@@ -33,7 +35,8 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
 
   double unit = 0;
   for (size_t i = 0; i < steps_.size(); ++i) {
-    const bool first_kv = steps_[i].stage == VisionStage::kCrossKv && steps_[i - 1].stage == VisionStage::kProject;
+    const bool first_kv =
+        steps_[i].stage == VisionStage::kCrossKv && steps_[i - 1].stage == VisionStage::kProject;
     if (i > 0 && (first_kv || unit + steps_[i].flops > unit_flops_)) {
       unit_ends_.push_back(i);
       unit = 0;
@@ -45,10 +48,12 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
   unit_ends_.push_back(steps_.size());
 }
 
-void VisionSchedule::Add(VisionStage stage, int layer, int64_t rows, double flops_per_row, int64_t block) {
+void VisionSchedule::Add(VisionStage stage, int layer, int64_t rows, double flops_per_row,
+                         int64_t block) {
   // Whole tiles of 16 rows where a block has that many
   int64_t step = block;
-  if (flops_per_row > 0) step = std::min(step, std::max<int64_t>(1, static_cast<int64_t>(unit_flops_ / flops_per_row)));
+  if (flops_per_row > 0)
+    step = std::min(step, std::max<int64_t>(1, static_cast<int64_t>(unit_flops_ / flops_per_row)));
   if (step > 16) step = step / 16 * 16;
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t end = std::min(begin + step, rows);
@@ -57,8 +62,8 @@ void VisionSchedule::Add(VisionStage stage, int layer, int64_t rows, double flop
 }
 
 std::span<const VisionStep> VisionSchedule::Steps(int begin, int end) const {
-  TESSERA_CHECK(begin >= 0 && begin <= end && end <= units(), "encode units: expected [0, {}], got [{}, {})", units(),
-                begin, end);
+  TESSERA_CHECK(begin >= 0 && begin <= end && end <= units(),
+                "encode units: expected [0, {}], got [{}, {})", units(), begin, end);
   const size_t first = begin == 0 ? 0 : unit_ends_[static_cast<size_t>(begin) - 1];
   const size_t last = end == 0 ? 0 : unit_ends_[static_cast<size_t>(end) - 1];
   return std::span(steps_).subspan(first, last - first);

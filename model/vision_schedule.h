@@ -1,7 +1,9 @@
-// How the work of one picture is cut into steps and units, so that it can be spread over many engine steps.
+// How the work of one picture is cut into steps and units, so that it can be spread over many
+// engine steps.
 //
-// A step is one phase of one layer for one block of rows. Results of a row do not depend on how rows are cut (ARCHITECTURE
-// decision 5), so that slices of any size give the same bits. A unit is a run of steps of about equal work.
+// A step is one phase of one layer for one block of rows. Results of a row do not depend on how
+// rows are cut (ARCHITECTURE decision 5), so that slices of any size give the same bits. A unit is
+// a run of steps of about equal work.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +25,8 @@ enum class VisionStage : uint8_t {
 
 struct VisionStep {
   VisionStage stage = VisionStage::kEmbed;
-  int layer = 0;  // kQkv, kAttention: local layers, then global ones; kCrossKv: index of the cross-attention layer
+  int layer = 0;  // kQkv, kAttention: local layers, then global ones; kCrossKv: index of the
+                  // cross-attention layer
   int64_t row_begin = 0;
   int64_t row_end = 0;
   double flops = 0;
@@ -31,8 +34,10 @@ struct VisionStep {
 
 class VisionSchedule {
  public:
-  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step. `unit_flops`: work of a unit.
-  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block, double unit_flops);
+  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step.
+  // `unit_flops`: work of a unit.
+  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block,
+                 double unit_flops);
 
   int units() const { return static_cast<int>(unit_ends_.size()); }
   int cross_kv_begin() const { return cross_kv_begin_; }

@@ -36,22 +36,26 @@ SourceMatrix SourceOf(const BoundTensor& tensor) {
 }
 
 bool SameBytes(const TensorEntry& a, const TensorEntry& b) {
-  return a.dtype == b.dtype && a.bytes() == b.bytes() && std::memcmp(a.data, b.data, a.bytes()) == 0;
+  return a.dtype == b.dtype && a.bytes() == b.bytes() &&
+         std::memcmp(a.data, b.data, a.bytes()) == 0;
 }
 
 }  // namespace
 
 Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Checkpoint& checkpoint,
-                              const ModelConfig& config, Backend& backend, const WeightOptions& options) {
+                              const ModelConfig& config, Backend& backend,
+                              const WeightOptions& options) {
   Weights weights;
   std::map<Key, std::vector<BoundTensor>> by_slot;  // parts in table order
   uint64_t total = 0, done = 0;
   for (const BoundTensor& tensor : tensors) {
-    by_slot[{tensor.expected.group, tensor.expected.layer, tensor.expected.row->slot}].push_back(tensor);
+    by_slot[{tensor.expected.group, tensor.expected.layer, tensor.expected.row->slot}].push_back(
+        tensor);
     total += tensor.entry->bytes();
   }
   const Key embedding{Group::kModel, 0, Slot::kEmbedding}, head{Group::kModel, 0, Slot::kHead};
-  // A tied checkpoint may carry the head all the same: equal bytes are one matrix, others count (as in transformers 5)
+  // A tied checkpoint may carry the head all the same: equal bytes are one matrix, others count (as
+  // in transformers 5)
   const auto stored_head = by_slot.find(head);
   bool tied = stored_head == by_slot.end();
   if (!tied && config.text.tied_head &&
@@ -65,13 +69,15 @@ Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Che
       done += part.entry->bytes();
       checkpoint.Release(*part.entry);
     }
-    if (options.progress) options.progress(total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total));
+    if (options.progress)
+      options.progress(total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total));
   }
   return weights;
 }
 
-Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, const ModelConfig& config,
-                          Backend& backend, WeightFormat format, bool tied) {
+Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts,
+                          const ModelConfig& config, Backend& backend, WeightFormat format,
+                          bool tied) {
   std::vector<SourceMatrix> sources;
   for (const BoundTensor& part : parts) sources.push_back(SourceOf(part));
   PackSpec spec{.format = format};
@@ -81,16 +87,23 @@ Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, co
       spec.role = tied ? PackSpec::Role::kTableAndMatMul : PackSpec::Role::kTable;
       return AddMatrix(key, sources, spec, backend);
     case PackRule::kStatesMatrix: {
-      const std::vector<std::byte> regrouped = RegroupStateColumns(sources.front(), config.vision->hidden);
+      const std::vector<std::byte> regrouped =
+          RegroupStateColumns(sources.front(), config.vision->hidden);
       sources.front().data = regrouped.data();
       return AddMatrix(key, sources, spec, backend);
     }
     case PackRule::kClassToken: {
       const int64_t columns = parts.front().expected.elements();
-      sources.front() = {.data = sources.front().data, .dtype = sources.front().dtype, .rows = 1, .columns = columns};
-      const std::vector<std::byte> zeros(static_cast<size_t>(columns) * SizeOf(sources.front().dtype));
-      sources.push_back({.data = zeros.data(), .dtype = sources.front().dtype, .rows = 1, .columns = columns});
-      return AddMatrix(key, sources, {.format = WeightFormat::kF32, .role = PackSpec::Role::kTable}, backend);
+      sources.front() = {.data = sources.front().data,
+                         .dtype = sources.front().dtype,
+                         .rows = 1,
+                         .columns = columns};
+      const std::vector<std::byte> zeros(static_cast<size_t>(columns) *
+                                         SizeOf(sources.front().dtype));
+      sources.push_back(
+          {.data = zeros.data(), .dtype = sources.front().dtype, .rows = 1, .columns = columns});
+      return AddMatrix(key, sources, {.format = WeightFormat::kF32, .role = PackSpec::Role::kTable},
+                       backend);
     }
     case PackRule::kVector:
     case PackRule::kRows: return AddVector(key, parts, backend);
@@ -99,20 +112,22 @@ Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, co
   return {};
 }
 
-Result<void> Weights::AddMatrix(const Key& key, std::span<const SourceMatrix> sources, const PackSpec& spec,
-                                Backend& backend) {
+Result<void> Weights::AddMatrix(const Key& key, std::span<const SourceMatrix> sources,
+                                const PackSpec& spec, Backend& backend) {
   TESSERA_TRY(std::unique_ptr<PackedMatrix> packed, backend.Pack(sources, spec));
   bytes_ += packed->bytes();
   matrices_[key] = std::move(packed);
   return {};
 }
 
-Result<void> Weights::AddVector(const Key& key, std::span<const BoundTensor> parts, Backend& backend) {
+Result<void> Weights::AddVector(const Key& key, std::span<const BoundTensor> parts,
+                                Backend& backend) {
   int64_t rows = 0, columns = 1;
   for (const BoundTensor& part : parts) rows += part.expected.shape.front();
   if (parts.front().expected.shape.size() > 1) columns = parts.front().expected.shape.back();
   TESSERA_TRY(Tensor tensor, backend.AllocateTensor(DType::kF32, {rows, columns}));
-  std::vector<float> values;  // of one row or one whole vector, so that a big table is never there twice
+  std::vector<float>
+      values;  // of one row or one whole vector, so that a big table is never there twice
   const auto flush = [&](int64_t first_row, int64_t count) {
     backend.CopyToDevice(tensor.view().Rows(first_row, count), values.data());
     values.clear();
@@ -121,7 +136,8 @@ Result<void> Weights::AddVector(const Key& key, std::span<const BoundTensor> par
   for (const BoundTensor& part : parts) {
     const int64_t block = columns == 1 ? part.expected.shape.front() : 1;
     for (int64_t row = 0; row < part.expected.shape.front(); row += block) {
-      for (int64_t i = 0; i < block * columns; ++i) values.push_back(ElementAt(*part.entry, row * columns + i));
+      for (int64_t i = 0; i < block * columns; ++i)
+        values.push_back(ElementAt(*part.entry, row * columns + i));
       flush(next, block);
       next += block;
     }
@@ -138,8 +154,8 @@ const PackedMatrix* Weights::MatrixOrNull(Group group, int layer, Slot slot) con
 
 const PackedMatrix* Weights::Matrix(Group group, int layer, Slot slot) const {
   const PackedMatrix* matrix = MatrixOrNull(group, layer, slot);
-  TESSERA_CHECK(matrix != nullptr, "weights: no matrix in group {}, layer {}, slot {}", static_cast<int>(group), layer,
-                static_cast<int>(slot));
+  TESSERA_CHECK(matrix != nullptr, "weights: no matrix in group {}, layer {}, slot {}",
+                static_cast<int>(group), layer, static_cast<int>(slot));
   return matrix;
 }
 
@@ -150,8 +166,8 @@ const float* Weights::VectorOrNull(Group group, int layer, Slot slot) const {
 
 const float* Weights::Vector(Group group, int layer, Slot slot) const {
   const float* vector = VectorOrNull(group, layer, slot);
-  TESSERA_CHECK(vector != nullptr, "weights: no vector in group {}, layer {}, slot {}", static_cast<int>(group), layer,
-                static_cast<int>(slot));
+  TESSERA_CHECK(vector != nullptr, "weights: no vector in group {}, layer {}, slot {}",
+                static_cast<int>(group), layer, static_cast<int>(slot));
   return vector;
 }
 
@@ -163,8 +179,8 @@ TensorView Weights::Rows(Slot slot) const {
 
 float Weights::Gate(Group group, int layer, Slot slot) const {
   const auto found = gates_.find({group, layer, slot});
-  TESSERA_CHECK(found != gates_.end(), "weights: no gate in group {}, layer {}, slot {}", static_cast<int>(group), layer,
-                static_cast<int>(slot));
+  TESSERA_CHECK(found != gates_.end(), "weights: no gate in group {}, layer {}, slot {}",
+                static_cast<int>(group), layer, static_cast<int>(slot));
   return found->second;
 }
 

@@ -16,22 +16,23 @@
 namespace tessera {
 
 struct WeightOptions {
-  WeightFormat format = WeightFormat::kAuto;    // of matmul operands and embedding tables
-  std::function<void(double)> progress;         // share of bytes packed, 0..1; may be empty
+  WeightFormat format = WeightFormat::kAuto;  // of matmul operands and embedding tables
+  std::function<void(double)> progress;       // share of bytes packed, 0..1; may be empty
 };
 
 class Weights {
  public:
-  // Packs every bound tensor and gives the file's pages back as it goes. Errors are the backend's: out of memory, a
-  // format it lacks.
+  // Packs every bound tensor and gives the file's pages back as it goes. Errors are the backend's:
+  // out of memory, a format it lacks.
   static Result<Weights> Load(const std::vector<BoundTensor>& tensors, const Checkpoint& checkpoint,
-                              const ModelConfig& config, Backend& backend, const WeightOptions& options);
+                              const ModelConfig& config, Backend& backend,
+                              const WeightOptions& options);
 
   // Of a slot that the table demands; a programmer error if it is not there.
   const PackedMatrix* Matrix(Group group, int layer, Slot slot) const;
   const float* Vector(Group group, int layer, Slot slot) const;
-  TensorView Rows(Slot slot) const;                        // [rows, columns] fp32
-  float Gate(Group group, int layer, Slot slot) const;     // tanh of the stored number
+  TensorView Rows(Slot slot) const;                     // [rows, columns] fp32
+  float Gate(Group group, int layer, Slot slot) const;  // tanh of the stored number
   // Null where the config has none: biases, a tied head.
   const PackedMatrix* MatrixOrNull(Group group, int layer, Slot slot) const;
   const float* VectorOrNull(Group group, int layer, Slot slot) const;
@@ -42,9 +43,10 @@ class Weights {
  private:
   using Key = std::tuple<Group, int, Slot>;
 
-  Result<void> Add(const Key& key, std::span<const BoundTensor> parts, const ModelConfig& config, Backend& backend,
-                   WeightFormat format, bool tied);
-  Result<void> AddMatrix(const Key& key, std::span<const SourceMatrix> sources, const PackSpec& spec, Backend& backend);
+  Result<void> Add(const Key& key, std::span<const BoundTensor> parts, const ModelConfig& config,
+                   Backend& backend, WeightFormat format, bool tied);
+  Result<void> AddMatrix(const Key& key, std::span<const SourceMatrix> sources,
+                         const PackSpec& spec, Backend& backend);
   Result<void> AddVector(const Key& key, std::span<const BoundTensor> parts, Backend& backend);
 
   std::map<Key, std::unique_ptr<PackedMatrix>> matrices_;

@@ -1,4 +1,5 @@
-// What an architecture's wiring is made from. One file an architecture; model/registry.cc lists them.
+// What an architecture's wiring is made from. One file an architecture; model/registry.cc lists
+// them.
 #pragma once
 
 #include <memory>

@@ -19,7 +19,8 @@ class LlamaModel final : public Model {
  public:
   static Result<std::unique_ptr<const Model>> Make(LoadedParts parts, Backend& backend) {
     std::unique_ptr<LlamaModel> model(new LlamaModel(std::move(parts)));
-    TESSERA_TRY(TextModel text, TextModel::Make(backend, model->parts_.config.text, model->parts_.weights));
+    TESSERA_TRY(TextModel text,
+                TextModel::Make(backend, model->parts_.config.text, model->parts_.weights));
     model->text_.emplace(std::move(text));
     return model;
   }
@@ -28,7 +29,8 @@ class LlamaModel final : public Model {
   size_t weight_bytes() const override { return parts_.weights.bytes() + text_->table_bytes(); }
   WeightFormat weight_format() const override { return parts_.weights.format(); }
 
-  Result<std::unique_ptr<Workspace>> MakeWorkspace(Backend& backend, const WorkspaceLimits& limits) const override {
+  Result<std::unique_ptr<Workspace>> MakeWorkspace(Backend& backend,
+                                                   const WorkspaceLimits& limits) const override {
     ScratchLimits scratch;
     TextModel::AddScratchLimits(parts_.config.text, limits, scratch);
     TESSERA_RETURN_IF_ERROR(backend.Reserve(scratch));
@@ -47,7 +49,8 @@ class LlamaModel final : public Model {
     TESSERA_CHECK(false, "LlamaForCausalLM encodes no pictures");
     return {};
   }
-  void EncodeMedia(Backend&, const EncodeSlice&, const KvPools&, Workspace&, Probe*) const override {
+  void EncodeMedia(Backend&, const EncodeSlice&, const KvPools&, Workspace&,
+                   Probe*) const override {
     TESSERA_CHECK(false, "LlamaForCausalLM encodes no pictures");
   }
 

@@ -1,4 +1,5 @@
-// MllamaForConditionalGeneration (Llama 3.2 Vision): vision tower, projector, text model with cross-attention layers.
+// MllamaForConditionalGeneration (Llama 3.2 Vision): vision tower, projector, text model with
+// cross-attention layers.
 #include "base/check.h"
 #include "model/architectures/architectures.h"
 #include "model/text_model.h"
@@ -9,7 +10,8 @@ namespace {
 
 class MllamaWorkspace final : public Workspace {
  public:
-  MllamaWorkspace(TextWorkspace text, VisionWorkspace vision) : text(std::move(text)), vision(std::move(vision)) {}
+  MllamaWorkspace(TextWorkspace text, VisionWorkspace vision)
+      : text(std::move(text)), vision(std::move(vision)) {}
   size_t bytes() const override { return text.bytes() + vision.bytes(); }
   TensorView logits() const override { return text.logits; }
 
@@ -24,7 +26,8 @@ class MllamaModel final : public Model {
     const ModelConfig& config = model->parts_.config;
     TESSERA_TRY(TextModel text, TextModel::Make(backend, config.text, model->parts_.weights));
     model->text_.emplace(std::move(text));
-    model->vision_.emplace(*config.vision, config.text, model->parts_.weights, model->parts_.encode_unit_flops);
+    model->vision_.emplace(*config.vision, config.text, model->parts_.weights,
+                           model->parts_.encode_unit_flops);
     return model;
   }
 
@@ -32,7 +35,8 @@ class MllamaModel final : public Model {
   size_t weight_bytes() const override { return parts_.weights.bytes() + text_->table_bytes(); }
   WeightFormat weight_format() const override { return parts_.weights.format(); }
 
-  Result<std::unique_ptr<Workspace>> MakeWorkspace(Backend& backend, const WorkspaceLimits& limits) const override {
+  Result<std::unique_ptr<Workspace>> MakeWorkspace(Backend& backend,
+                                                   const WorkspaceLimits& limits) const override {
     const ModelConfig& config = parts_.config;
     ScratchLimits scratch;
     TextModel::AddScratchLimits(config.text, limits, scratch);
@@ -57,14 +61,16 @@ class MllamaModel final : public Model {
             .kept_tiles = schedule.kept_tiles()};
   }
 
-  void EncodeMedia(Backend& backend, const EncodeSlice& slice, const KvPools& pools, Workspace& workspace,
-                   Probe* probe) const override {
+  void EncodeMedia(Backend& backend, const EncodeSlice& slice, const KvPools& pools,
+                   Workspace& workspace, Probe* probe) const override {
     const VisionConfig& config = *parts_.config.vision;
     const MediaPixels& pixels = *slice.pixels;
     TESSERA_CHECK(pixels.height == config.tile_size && pixels.width == config.tile_size,
-                  "EncodeMedia: tile: expected {0}x{0}, got {1}x{2}", config.tile_size, pixels.height, pixels.width);
+                  "EncodeMedia: tile: expected {0}x{0}, got {1}x{2}", config.tile_size,
+                  pixels.height, pixels.width);
     TESSERA_CHECK(pixels.aspect_ratio_id >= 1 && pixels.aspect_ratio_id <= config.aspect_ratios,
-                  "EncodeMedia: aspect ratio id: expected 1..{}, got {}", config.aspect_ratios, pixels.aspect_ratio_id);
+                  "EncodeMedia: aspect ratio id: expected 1..{}, got {}", config.aspect_ratios,
+                  pixels.aspect_ratio_id);
     vision_->Encode(backend, slice, ScheduleOf(pixels), text_->cross_layers(), pools,
                     static_cast<MllamaWorkspace&>(workspace).vision, probe);
   }
@@ -72,14 +78,15 @@ class MllamaModel final : public Model {
  private:
   explicit MllamaModel(LoadedParts parts) : parts_(std::move(parts)) {}
 
-  // Rows that see no picture attend to padding tiles too (as transformers computes it), so those are kept then.
+  // Rows that see no picture attend to padding tiles too (as transformers computes it), so those
+  // are kept then.
   const VisionSchedule& ScheduleOf(const MediaPixels& pixels) const {
     const bool all = parts_.info.unseen_rows == UnseenRows::kAttend;
     return vision_->schedule(all ? parts_.config.vision->max_tiles : pixels.used_tiles);
   }
 
   const LoadedParts parts_;
-  std::optional<TextModel> text_;      // both point into parts_; set once by Make
+  std::optional<TextModel> text_;  // both point into parts_; set once by Make
   std::optional<VisionModel> vision_;
 };
 

@@ -1,5 +1,5 @@
-// Any bytes as a safetensors file: an error, or tensors that lie in the file one after another, each as large as its shape
-// says.
+// Any bytes as a safetensors file: an error, or tensors that lie in the file one after another,
+// each as large as its shape says.
 #include <algorithm>
 
 #include "base/check.h"
@@ -24,7 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     TESSERA_CHECK(entry->begin == next && entry->end >= next, "{}: hole or overlap", entry->name);
     next = entry->end;
     const auto* at = reinterpret_cast<const uint8_t*>(entry->data);
-    TESSERA_CHECK(at >= data && at + entry->bytes() <= data + size, "{}: outside the file", entry->name);
+    TESSERA_CHECK(at >= data && at + entry->bytes() <= data + size, "{}: outside the file",
+                  entry->name);
     for (uint64_t i = 0; i < entry->bytes(); ++i) sink = entry->data[i];
   }
   (void)sink;

@@ -17,10 +17,11 @@ namespace tessera::test {
 
 struct GoldenCase {
   std::string id;
-  std::vector<int32_t> input_ids;        // [T]
-  int images = 0, tiles = 0;             // tiles: of the model
-  std::vector<int64_t> cross_mask;       // [T, images, tiles]
-  std::vector<MediaPixels> pixels;       // one an image; empty where no case of the golden keeps its pixel_values
+  std::vector<int32_t> input_ids;   // [T]
+  int images = 0, tiles = 0;        // tiles: of the model
+  std::vector<int64_t> cross_mask;  // [T, images, tiles]
+  std::vector<MediaPixels>
+      pixels;  // one an image; empty where no case of the golden keeps its pixel_values
   bool seen(size_t row, int image) const;  // whether a prompt row sees the picture
 };
 

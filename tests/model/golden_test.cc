@@ -1,6 +1,6 @@
-// Models against what transformers computes: vision states, projected states, logits of every prompt position and greedy
-// continuations, within the bounds of docs/fidelity.md. Pictures come as pixel values, prompts as ids: what stands before
-// the model has tests of its own.
+// Models against what transformers computes: vision states, projected states, logits of every
+// prompt position and greedy continuations, within the bounds of docs/fidelity.md. Pictures come as
+// pixel values, prompts as ids: what stands before the model has tests of its own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -44,22 +44,25 @@ std::string PlaceName(const testing::TestParamInfo<GoldenPlace>& info) {
 }
 
 // Only the kept tiles of every image of a golden [images, tiles, P, width].
-std::vector<float> KeptTiles(const Golden& golden, const std::string& name, const std::vector<int>& kept) {
+std::vector<float> KeptTiles(const Golden& golden, const std::string& name,
+                             const std::vector<int>& kept) {
   const std::vector<int64_t> shape = golden.Shape(name);
   const std::vector<float> all = golden.Floats(name);
   const auto tile = static_cast<size_t>(shape[2] * shape[3]);
   std::vector<float> part;
   for (size_t image = 0; image < kept.size(); ++image) {
-    const auto from = all.begin() + static_cast<std::ptrdiff_t>(image * static_cast<size_t>(shape[1]) * tile);
-    part.insert(part.end(), from, from + static_cast<std::ptrdiff_t>(static_cast<size_t>(kept[image]) * tile));
+    const auto from =
+        all.begin() + static_cast<std::ptrdiff_t>(image * static_cast<size_t>(shape[1]) * tile);
+    part.insert(part.end(), from,
+                from + static_cast<std::ptrdiff_t>(static_cast<size_t>(kept[image]) * tile));
   }
   return part;
 }
 
 class GoldenTest : public testing::TestWithParam<GoldenPlace> {
  protected:
-  std::unique_ptr<ModelDriver> Load(const Golden& golden, BackendOptions backend, DType kv_dtype = DType::kF32,
-                                    double unit_flops = 4e9) {
+  std::unique_ptr<ModelDriver> Load(const Golden& golden, BackendOptions backend,
+                                    DType kv_dtype = DType::kF32, double unit_flops = 4e9) {
     backend.device = "cpu";
     DriverOptions options{.backend = std::move(backend)};
     options.load.unseen_rows = golden.unseen_zero() ? UnseenRows::kZero : UnseenRows::kAttend;
@@ -94,23 +97,28 @@ TEST_P(GoldenTest, WithinTheFloatBound) {
     if (c.images > 0 && c.pixels.empty()) continue;
     SCOPED_TRACE(c.id);
     const PromptResult got = driver->Run(c, (*golden)->max_new_tokens(), 64, 0);
-    const auto check = [&](const std::string& name, const std::vector<float>& values, const std::vector<float>& want) {
+    const auto check = [&](const std::string& name, const std::vector<float>& values,
+                           const std::vector<float>& want) {
       ASSERT_EQ(values.size(), want.size()) << name;
       const Deviation d = Measure(values, want);
       EXPECT_TRUE(WithinFloat(d)) << name << ": " << Describe(d);
       worst = std::max(worst, d.max_relative);
       ++compared;
     };
-    for (const auto& [name, values] : {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+    for (const auto& [name, values] :
+         {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
       const std::string full = c.id + "." + name;
       if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
     }
     check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
-    const GreedyVerdict verdict = CompareGreedy(got.greedy_ids, (*golden)->Ints(c.id + ".greedy_ids"),
-                                                (*golden)->Floats(c.id + ".greedy_margin"), kFloatMargin);
-    EXPECT_TRUE(verdict.pass) << "greedy ids differ at " << verdict.first_difference << ", margin " << verdict.margin;
+    const GreedyVerdict verdict =
+        CompareGreedy(got.greedy_ids, (*golden)->Ints(c.id + ".greedy_ids"),
+                      (*golden)->Floats(c.id + ".greedy_margin"), kFloatMargin);
+    EXPECT_TRUE(verdict.pass) << "greedy ids differ at " << verdict.first_difference << ", margin "
+                              << verdict.margin;
     if (verdict.first_difference < 0) {
-      check("greedy_last_logits", got.greedy_last_logits, (*golden)->Floats(c.id + ".greedy_last_logits"));
+      check("greedy_last_logits", got.greedy_last_logits,
+            (*golden)->Floats(c.id + ".greedy_last_logits"));
     }
   }
   EXPECT_GT(compared, 0);
@@ -127,14 +135,17 @@ TEST_P(GoldenTest, Bf16ComputingWithinTheYardstick) {
     if (c.images > 0 && c.pixels.empty()) continue;
     SCOPED_TRACE(c.id);
     const PromptResult got = driver->Run(c, 1, 64, 0);
-    const auto check = [&](const std::string& name, const std::vector<float>& values, const std::vector<float>& want) {
+    const auto check = [&](const std::string& name, const std::vector<float>& values,
+                           const std::vector<float>& want) {
       const Yardstick yardstick = MakeYardstick(**golden, name);
       const Deviation d = Measure(values, want);
-      EXPECT_TRUE(WithinBf16(d, yardstick)) << name << ": " << Describe(d) << ", yardstick max "
-                                            << yardstick.max_relative << ", mean " << yardstick.mean_relative;
+      EXPECT_TRUE(WithinBf16(d, yardstick))
+          << name << ": " << Describe(d) << ", yardstick max " << yardstick.max_relative
+          << ", mean " << yardstick.mean_relative;
       worst = std::max(worst, d.max_relative / yardstick.max_relative);
     };
-    for (const auto& [name, values] : {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+    for (const auto& [name, values] :
+         {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
       const std::string full = c.id + "." + name;
       if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
     }

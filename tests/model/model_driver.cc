@@ -24,10 +24,12 @@ Result<std::unique_ptr<ModelDriver>> ModelDriver::Load(const std::filesystem::pa
                                                        const DriverOptions& options) {
   TESSERA_TRY(std::unique_ptr<Backend> backend, MakeBackend(options.backend));
   TESSERA_TRY(std::unique_ptr<const Model> model, LoadModel(directory, *backend, options.load));
-  std::unique_ptr<ModelDriver> driver(new ModelDriver(options, std::move(backend), std::move(model)));
+  std::unique_ptr<ModelDriver> driver(
+      new ModelDriver(options, std::move(backend), std::move(model)));
   TESSERA_TRY(driver->workspace_,
               driver->model_->MakeWorkspace(
-                  *driver->backend_, {.max_rows = options.max_rows, .max_logits_rows = 5, .encode_slots = 2}));
+                  *driver->backend_,
+                  {.max_rows = options.max_rows, .max_logits_rows = 5, .encode_slots = 2}));
   TESSERA_RETURN_IF_ERROR(driver->MakePools());
   return driver;
 }
@@ -35,11 +37,13 @@ Result<std::unique_ptr<ModelDriver>> ModelDriver::Load(const std::filesystem::pa
 Result<void> ModelDriver::MakePools() {
   const ModelInfo& info = model_->info();
   const int pages = (options_.max_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  const auto make = [&](const KvGeometry& geometry, int count, std::vector<KvLayerView>& layers) -> Result<void> {
+  const auto make = [&](const KvGeometry& geometry, int count,
+                        std::vector<KvLayerView>& layers) -> Result<void> {
     for (int layer = 0; layer < geometry.layers; ++layer) {
       KvLayerView view{.geometry = geometry};
       for (void** half : {&view.k, &view.v}) {
-        TESSERA_TRY(Tensor tensor, backend_->AllocateTensor(geometry.dtype, {count * geometry.page_elements()}));
+        TESSERA_TRY(Tensor tensor,
+                    backend_->AllocateTensor(geometry.dtype, {count * geometry.page_elements()}));
         *half = tensor.view().data;
         storage_.push_back(std::move(tensor));
       }
@@ -49,10 +53,12 @@ Result<void> ModelDriver::MakePools() {
   };
   TESSERA_RETURN_IF_ERROR(make(info.self_kv, pages, pools_.self));
   if (info.has_vision()) {
-    TESSERA_RETURN_IF_ERROR(make(info.cross_kv, options_.max_images * info.max_tiles, pools_.cross));
+    TESSERA_RETURN_IF_ERROR(
+        make(info.cross_kv, options_.max_images * info.max_tiles, pools_.cross));
   }
   // Pages from the back and the front in turn
-  for (int page = 0; page < pages; ++page) self_pages_.push_back(page % 2 == 0 ? pages - 1 - page / 2 : page / 2);
+  for (int page = 0; page < pages; ++page)
+    self_pages_.push_back(page % 2 == 0 ? pages - 1 - page / 2 : page / 2);
   return {};
 }
 
@@ -86,34 +92,40 @@ void ModelDriver::Encode(const GoldenCase& c, int slice, PromptResult& result) {
   }
 }
 
-// As the engine decides it: a row that sees pictures reads their used tiles; one that sees none is left out (zero) or
-// reads all tiles of all pictures without the MLP (attend). Generated rows are like the prompt's last.
+// As the engine decides it: a row that sees pictures reads their used tiles; one that sees none is
+// left out (zero) or reads all tiles of all pictures without the MLP (attend). Generated rows are
+// like the prompt's last.
 void ModelDriver::AddCrossRow(const GoldenCase& c, int row, int position, Batch& batch) const {
   const size_t mask_row = std::min<size_t>(static_cast<size_t>(position), c.input_ids.size() - 1);
-  CrossRowInput input{.row = row, .tiles_begin = static_cast<int32_t>(batch.cross_tile_pages.size())};
+  CrossRowInput input{.row = row,
+                      .tiles_begin = static_cast<int32_t>(batch.cross_tile_pages.size())};
   for (int image = 0; image < c.images; ++image) {
     if (!c.seen(mask_row, image)) continue;
     const auto& pages = tile_pages_[static_cast<size_t>(image)];
     const int used = c.pixels[static_cast<size_t>(image)].used_tiles;
-    batch.cross_tile_pages.insert(batch.cross_tile_pages.end(), pages.begin(), pages.begin() + used);
+    batch.cross_tile_pages.insert(batch.cross_tile_pages.end(), pages.begin(),
+                                  pages.begin() + used);
   }
   input.tiles_end = static_cast<int32_t>(batch.cross_tile_pages.size());
   if (input.tiles_end == input.tiles_begin) {
     if (model_->info().unseen_rows == UnseenRows::kZero) return;
     input.mlp = false;
-    for (const auto& pages : tile_pages_) batch.cross_tile_pages.insert(batch.cross_tile_pages.end(), pages.begin(), pages.end());
+    for (const auto& pages : tile_pages_)
+      batch.cross_tile_pages.insert(batch.cross_tile_pages.end(), pages.begin(), pages.end());
     input.tiles_end = static_cast<int32_t>(batch.cross_tile_pages.size());
   }
   batch.cross_rows.push_back(input);
 }
 
-void ModelDriver::AddRows(const GoldenCase& c, std::span<const int32_t> tokens, int first_position, Batch& batch) const {
+void ModelDriver::AddRows(const GoldenCase& c, std::span<const int32_t> tokens, int first_position,
+                          Batch& batch) const {
   for (size_t i = 0; i < tokens.size(); ++i) {
     const int position = first_position + static_cast<int>(i);
     batch.tokens.push_back(tokens[i]);
     batch.positions.push_back(position);
-    batch.self_slots.push_back(int64_t{self_pages_[static_cast<size_t>(position / kKvBlockTokens)]} * kKvBlockTokens +
-                               position % kKvBlockTokens);
+    batch.self_slots.push_back(
+        int64_t{self_pages_[static_cast<size_t>(position / kKvBlockTokens)]} * kKvBlockTokens +
+        position % kKvBlockTokens);
     if (c.images > 0) AddCrossRow(c, static_cast<int>(i), position, batch);
   }
   batch.sequences.push_back({.row_begin = 0,
@@ -133,22 +145,26 @@ PromptResult ModelDriver::Run(const GoldenCase& c, int new_tokens, int chunk, in
   const int length = static_cast<int>(c.input_ids.size());
   for (int begin = 0; begin < length; begin += chunk) {
     Batch batch;
-    AddRows(c, std::span(c.input_ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(chunk, length - begin))),
+    AddRows(c,
+            std::span(c.input_ids)
+                .subspan(static_cast<size_t>(begin),
+                         static_cast<size_t>(std::min(chunk, length - begin))),
             begin, batch);
     model_->Forward(*backend_, batch, pools_, *workspace_, &probe);
   }
   result.logits = std::move(probe.taken.find("logits")->second);
   for (int step = 0; step < new_tokens; ++step) {
     result.greedy_last_logits = last_logits();
-    const auto best = std::max_element(result.greedy_last_logits.begin(), result.greedy_last_logits.end());
+    const auto best =
+        std::max_element(result.greedy_last_logits.begin(), result.greedy_last_logits.end());
     result.greedy_ids.push_back(static_cast<int32_t>(best - result.greedy_last_logits.begin()));
     if (step == new_tokens - 1) break;
     Batch batch;
     AddRows(c, std::span(result.greedy_ids).last(1), length + step, batch);
     model_->Forward(*backend_, batch, pools_, *workspace_, nullptr);
   }
-  TESSERA_CHECK(result.logits.size() == c.input_ids.size() * static_cast<size_t>(vocab), "driver: logits of {} rows",
-                result.logits.size() / static_cast<size_t>(vocab));
+  TESSERA_CHECK(result.logits.size() == c.input_ids.size() * static_cast<size_t>(vocab),
+                "driver: logits of {} rows", result.logits.size() / static_cast<size_t>(vocab));
   return result;
 }
 

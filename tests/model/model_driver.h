@@ -1,5 +1,5 @@
-// Runs a model alone over one prompt at a time, without an engine: its own pools and block tables, prefill in chunks, then
-// greedy decoding. Tests use it to hold models to their goldens.
+// Runs a model alone over one prompt at a time, without an engine: its own pools and block tables,
+// prefill in chunks, then greedy decoding. Tests use it to hold models to their goldens.
 #pragma once
 
 #include <filesystem>
@@ -38,17 +38,18 @@ class RecordingProbe final : public Probe {
 };
 
 struct PromptResult {
-  std::vector<float> logits;              // [T, V], every position of the prompt
-  std::vector<float> vision_hidden;       // [images, kept, P, C_v]
-  std::vector<float> projected;           // [images, kept, P, C]
-  std::vector<int> kept_tiles;            // of each image
+  std::vector<float> logits;         // [T, V], every position of the prompt
+  std::vector<float> vision_hidden;  // [images, kept, P, C_v]
+  std::vector<float> projected;      // [images, kept, P, C]
+  std::vector<int> kept_tiles;       // of each image
   std::vector<int32_t> greedy_ids;
   std::vector<float> greedy_last_logits;  // [V]
 };
 
 class ModelDriver {
  public:
-  static Result<std::unique_ptr<ModelDriver>> Load(const std::filesystem::path& directory, const DriverOptions& options);
+  static Result<std::unique_ptr<ModelDriver>> Load(const std::filesystem::path& directory,
+                                                   const DriverOptions& options);
 
   // `chunk`: rows of a prefill step; `slice`: units of an EncodeSlice, 0: all at once.
   PromptResult Run(const GoldenCase& c, int new_tokens, int chunk, int slice);
@@ -57,10 +58,12 @@ class ModelDriver {
   Backend& backend() { return *backend_; }
 
  private:
-  ModelDriver(const DriverOptions& options, std::unique_ptr<Backend> backend, std::unique_ptr<const Model> model);
+  ModelDriver(const DriverOptions& options, std::unique_ptr<Backend> backend,
+              std::unique_ptr<const Model> model);
   Result<void> MakePools();
   void Encode(const GoldenCase& c, int slice, PromptResult& result);
-  void AddRows(const GoldenCase& c, std::span<const int32_t> tokens, int first_position, Batch& batch) const;
+  void AddRows(const GoldenCase& c, std::span<const int32_t> tokens, int first_position,
+               Batch& batch) const;
   void AddCrossRow(const GoldenCase& c, int row, int position, Batch& batch) const;
 
   const DriverOptions options_;

@@ -1,6 +1,8 @@
-// The safetensors reader on well-formed, hostile and mutated files: one clear error, at once, never a crash.
+// The safetensors reader on well-formed, hostile and mutated files: one clear error, at once, never
+// a crash.
 #include "model/safetensors.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,8 +10,6 @@
 #include <cstring>
 #include <fstream>
 #include <random>
-
-#include <fmt/format.h>
 
 #include "tests/model/temp_dir.h"
 
@@ -37,8 +37,9 @@ std::string Refusal(const std::string& bytes) {
   return file ? "accepted" : file.error().Describe();
 }
 
-constexpr char kTwo[] = R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"__metadata__":{"format":"pt"},)"
-                        R"("b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]}})";
+constexpr char kTwo[] =
+    R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"__metadata__":{"format":"pt"},)"
+    R"("b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]}})";
 
 TEST(Safetensors, ReadsWhatTheFormatAllows) {
   const std::string bytes = File(kTwo, 26);
@@ -52,13 +53,15 @@ TEST(Safetensors, ReadsWhatTheFormatAllows) {
   // Empty tensors, and data that is not aligned to its dtype, are legal
   EXPECT_TRUE(Parse(File(R"({"e":{"dtype":"F32","shape":[0,5],"data_offsets":[0,0]}})", 0)));
   EXPECT_TRUE(Parse(File(R"({"b":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
-                         R"("f":{"dtype":"F32","shape":[1],"data_offsets":[3,7]}})", 7)));
+                         R"("f":{"dtype":"F32","shape":[1],"data_offsets":[3,7]}})",
+                         7)));
 }
 
 TEST(Safetensors, RefusesLyingHeaders) {
   EXPECT_THAT(Refusal(""), HasSubstr("too short"));
   EXPECT_THAT(Refusal("1234567"), HasSubstr("too short"));
-  for (const uint64_t length : {uint64_t{3}, uint64_t{1} << 24, (uint64_t{1} << 24) + 1, uint64_t{1} << 62, ~uint64_t{0}, ~uint64_t{0} - 7}) {
+  for (const uint64_t length : {uint64_t{3}, uint64_t{1} << 24, (uint64_t{1} << 24) + 1,
+                                uint64_t{1} << 62, ~uint64_t{0}, ~uint64_t{0} - 7}) {
     EXPECT_THAT(Refusal(LittleEndian64(length) + "{}"), HasSubstr("header length")) << length;
   }
   EXPECT_THAT(Refusal(LittleEndian64(1) + "{}"), HasSubstr("bad header"));
@@ -77,8 +80,10 @@ struct BadHeader {
 };
 
 TEST(Safetensors, RefusesBadTensors) {
-  const auto one = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
-    return fmt::format(R"({{"t":{{"dtype":"{}","shape":{},"data_offsets":{}}}}})", dtype, shape, offsets);
+  const auto one = [](const std::string& dtype, const std::string& shape,
+                      const std::string& offsets) {
+    return fmt::format(R"({{"t":{{"dtype":"{}","shape":{},"data_offsets":{}}}}})", dtype, shape,
+                       offsets);
   };
   const std::string part = R"({"dtype":"U8","shape":[4],"data_offsets":)";
   const BadHeader cases[] = {
@@ -97,17 +102,22 @@ TEST(Safetensors, RefusesBadTensors) {
       {"half a byte", one("F4", "[3]", "[0,1]"), 1, "no overflow"},
       {"three offsets", one("U8", "[1]", "[0,1,1]"), 1, "two numbers"},
       {"one offset", one("U8", "[1]", "[0]"), 1, "two numbers"},
-      {"overlap", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[2,6]}}", 6, "without hole or overlap"},
-      {"same place", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[0,4]}}", 4, "without hole or overlap"},
-      {"hole", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[5,9]}}", 9, "without hole or overlap"},
+      {"overlap", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[2,6]}}", 6,
+       "without hole or overlap"},
+      {"same place", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[0,4]}}", 4,
+       "without hole or overlap"},
+      {"hole", R"({"a":)" + part + R"([0,4]},"b":)" + part + "[5,9]}}", 9,
+       "without hole or overlap"},
       {"hole in front", R"({"a":)" + part + "[1,5]}}", 5, "without hole or overlap"},
       {"same name", R"({"a":)" + part + R"([0,4]},"a":)" + part + "[4,8]}}", 8, "twice"},
-      {"key twice", R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "twice"},
+      {"key twice", R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
+       "twice"},
       {"metadata twice", R"({"__metadata__":{},"__metadata__":{}})", 0, "twice"},
       {"metadata key twice", R"({"__metadata__":{"a":"b","a":"c"}})", 0, "twice"},
       {"metadata number", R"({"__metadata__":{"a":1}})", 0, "number"},
       {"missing shape", R"({"a":{"dtype":"U8","data_offsets":[0,1]}})", 1, "missing"},
-      {"unknown key", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}})", 1, "unknown key"},
+      {"unknown key", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}})", 1,
+       "unknown key"},
       {"array", "[]", 0, "array"},
       {"null", "null", 0, "null"},
       {"nothing", "", 0, "bad header"},
@@ -116,14 +126,16 @@ TEST(Safetensors, RefusesBadTensors) {
       {"deep", "{\"a\":" + std::string(100000, '[') + "}", 0, "array"},
       {"trailing text", "{}{}", 0, "bad header"},
   };
-  for (const BadHeader& c : cases) EXPECT_THAT(Refusal(File(c.header, c.data)), HasSubstr(c.says)) << c.name;
+  for (const BadHeader& c : cases)
+    EXPECT_THAT(Refusal(File(c.header, c.data)), HasSubstr(c.says)) << c.name;
 }
 
 TEST(Safetensors, LimitsTheNumberOfTensors) {
   const auto build = [](size_t count) {
     std::string header = "{";
     for (size_t i = 0; i < count; ++i) {
-      header += fmt::format(R"({}"{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", i == 0 ? "" : ",", i);
+      header += fmt::format(R"({}"{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+                            i == 0 ? "" : ",", i);
     }
     return File(header + "}", 0);
   };
@@ -153,7 +165,8 @@ TEST(Safetensors, TenThousandMutatedFiles) {
     // Exactly as large as the file, so that a sanitizer sees any byte read beyond it
     const auto copy = std::make_unique<char[]>(bytes.size());
     if (!bytes.empty()) std::memcpy(copy.get(), bytes.data(), bytes.size());
-    const auto file = SafetensorsFile::FromBytes(std::as_bytes(std::span(copy.get(), bytes.size())));
+    const auto file =
+        SafetensorsFile::FromBytes(std::as_bytes(std::span(copy.get(), bytes.size())));
     if (!file) {
       EXPECT_FALSE(file.error().Describe().empty());
       continue;
@@ -171,9 +184,12 @@ TEST(Safetensors, TenThousandMutatedFiles) {
 TEST(Checkpoint, ShardsAndIndexMustAgree) {
   const TempDir dir;
   const auto tensor = [](const char* name) {
-    return File(fmt::format(R"({{"{}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}})", name), 1);
+    return File(fmt::format(R"({{"{}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}})", name),
+                1);
   };
-  const auto index = [&](const std::string& map) { dir.Write("model.safetensors.index.json", R"({"weight_map":)" + map + "}"); };
+  const auto index = [&](const std::string& map) {
+    dir.Write("model.safetensors.index.json", R"({"weight_map":)" + map + "}");
+  };
   const auto refusal = [&] {
     const auto checkpoint = Checkpoint::Open(dir.path());
     return checkpoint ? std::string("accepted") : checkpoint.error().Describe();
@@ -199,7 +215,8 @@ TEST(Checkpoint, ShardsAndIndexMustAgree) {
   EXPECT_EQ(refusal(), "accepted");
   index(R"({"x":"a.safetensors","x":"b.safetensors"})");
   EXPECT_THAT(refusal(), HasSubstr("twice"));
-  for (const char* outside : {"../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", "", ".hidden", "a\\u0000b"}) {
+  for (const char* outside :
+       {"../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", "", ".hidden", "a\\u0000b"}) {
     index(fmt::format(R"({{"x":"{}"}})", outside));
     EXPECT_THAT(refusal(), HasSubstr("must be a file name")) << outside;
   }

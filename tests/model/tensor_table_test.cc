@@ -1,4 +1,5 @@
-// The tensor table, walked for every architecture without weights, and loading of directories whose weights do not fit.
+// The tensor table, walked for every architecture without weights, and loading of directories whose
+// weights do not fit.
 #include "model/tensor_table.h"
 
 #include <gmock/gmock.h>
@@ -19,10 +20,13 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr const char* kModels[] = {"mllama-odd",      "mllama-one-tile",   "mllama-eight-tiles", "mllama-yarn",
-                                   "llama-tied-yarn", "llama-bias-linear", "llama-dynamic",      "llama-llama3"};
+constexpr const char* kModels[] = {"mllama-odd",    "mllama-one-tile", "mllama-eight-tiles",
+                                   "mllama-yarn",   "llama-tied-yarn", "llama-bias-linear",
+                                   "llama-dynamic", "llama-llama3"};
 
-fs::path Data(const char* model) { return fs::path(TESSERA_SOURCE_DIR) / "tests/model/data" / model; }
+fs::path Data(const char* model) {
+  return fs::path(TESSERA_SOURCE_DIR) / "tests/model/data" / model;
+}
 
 ModelConfig ConfigOf(const char* model) {
   auto config = ModelConfig::FromDirectory(Data(model));
@@ -34,7 +38,9 @@ ModelConfig ConfigOf(const char* model) {
 std::vector<TensorEntry> Entries(const std::vector<ExpectedTensor>& expected, size_t layout) {
   std::vector<TensorEntry> entries;
   for (const ExpectedTensor& tensor : expected) {
-    entries.push_back({.name = tensor.names[std::min(layout, tensor.names.size() - 1)], .dtype = "F16", .shape = tensor.shape});
+    entries.push_back({.name = tensor.names[std::min(layout, tensor.names.size() - 1)],
+                       .dtype = "F16",
+                       .shape = tensor.shape});
   }
   return entries;
 }
@@ -87,16 +93,22 @@ TEST(TensorTable, ListsAllProblemsInOneError) {
   std::vector<TensorEntry> entries = Entries(ExpectedTensors(config), 0);
   entries[0].shape = {1, 2};
   entries[1].name = "language_model.model.layers.9.extra";
-  entries.push_back({.name = "language_model.model.rotary_emb.inv_freq", .dtype = "F32", .shape = {6}});
+  entries.push_back(
+      {.name = "language_model.model.rotary_emb.inv_freq", .dtype = "F32", .shape = {6}});
   const std::string problems = Bind(config, entries);
-  EXPECT_THAT(problems, AllOf(HasSubstr("missing (1)"), HasSubstr("wrong shape (1): language_model.model.embed_tokens.weight is [1, 2], expected"),
-                              HasSubstr("not part of the model (1): language_model.model.layers.9.extra"),
-                              testing::Not(HasSubstr("inv_freq"))));
+  EXPECT_THAT(
+      problems,
+      AllOf(HasSubstr("missing (1)"),
+            HasSubstr(
+                "wrong shape (1): language_model.model.embed_tokens.weight is [1, 2], expected"),
+            HasSubstr("not part of the model (1): language_model.model.layers.9.extra"),
+            testing::Not(HasSubstr("inv_freq"))));
   // One tensor under two names
   entries = Entries(ExpectedTensors(config), 0);
   entries.push_back(entries[0]);
   entries.back().name = "model.language_model.embed_tokens.weight";
-  EXPECT_THAT(Bind(config, entries), HasSubstr("not part of the model (1): model.language_model.embed_tokens.weight"));
+  EXPECT_THAT(Bind(config, entries),
+              HasSubstr("not part of the model (1): model.language_model.embed_tokens.weight"));
 }
 
 class LoadTest : public testing::Test {
@@ -153,7 +165,8 @@ TEST_F(LoadTest, UnseenRowsFromTheDirectory) {
   Copy("mllama-yarn", dir);
   const auto unseen = [&](LoadOptions options = {}) {
     const auto plan = PlanModel(dir.path(), options);
-    return plan ? std::string(plan->info.unseen_rows == UnseenRows::kZero ? "zero" : "attend") : plan.error().Describe();
+    return plan ? std::string(plan->info.unseen_rows == UnseenRows::kZero ? "zero" : "attend")
+                : plan.error().Describe();
   };
   EXPECT_EQ(unseen(), "zero");
   dir.Write("tessera.json", R"({"unseen_rows": "attend"})");
@@ -189,7 +202,8 @@ TEST_F(LoadTest, RefusesByName) {
   ASSERT_NE(text.find(from), std::string::npos);
   text.replace(text.find(from), from.size(), "\"vocab_size\": 8000000");
   other.Write("config.json", text);
-  EXPECT_THAT(Load(other.path()), AllOf(HasSubstr("model.embed_tokens.weight is [286, 30], expected [8000000, 30]")));
+  EXPECT_THAT(Load(other.path()),
+              AllOf(HasSubstr("model.embed_tokens.weight is [286, 30], expected [8000000, 30]")));
 }
 
 }  // namespace

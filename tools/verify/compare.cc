@@ -1,17 +1,18 @@
 #include "tools/verify/compare.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 
 namespace tessera {
 
 Deviation Measure(std::span<const float> got, std::span<const float> golden) {
-  TESSERA_CHECK(got.size() == golden.size(), "compare: expected {} elements, got {}", golden.size(), got.size());
+  TESSERA_CHECK(got.size() == golden.size(), "compare: expected {} elements, got {}", golden.size(),
+                got.size());
   Deviation d{.count = static_cast<int64_t>(golden.size())};
   if (golden.empty()) return d;
   const auto n = static_cast<double>(golden.size());
@@ -56,15 +57,17 @@ GreedyVerdict CompareGreedy(std::span<const int32_t> got, std::span<const int64_
     if (i < got.size() && got[i] == golden[i]) continue;
     const double margin = i < margins.size() ? margins[i] : std::numeric_limits<double>::infinity();
     // A sequence that ends early is never excused
-    return {.pass = i < got.size() && margin < excused_below, .first_difference = static_cast<int>(i), .margin = margin};
+    return {.pass = i < got.size() && margin < excused_below,
+            .first_difference = static_cast<int>(i),
+            .margin = margin};
   }
   return {.pass = got.size() == golden.size(),
           .first_difference = got.size() == golden.size() ? -1 : static_cast<int>(golden.size())};
 }
 
 std::string Describe(const Deviation& d) {
-  return fmt::format("max {:.3g} = {:.3g} std, mean {:.3g} std, worst index {} of {}", d.max_abs, d.max_relative,
-                     d.mean_relative, d.worst, d.count);
+  return fmt::format("max {:.3g} = {:.3g} std, mean {:.3g} std, worst index {} of {}", d.max_abs,
+                     d.max_relative, d.mean_relative, d.worst, d.count);
 }
 
 }  // namespace tessera

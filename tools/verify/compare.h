@@ -7,11 +7,11 @@
 
 namespace tessera {
 
-// Errors relative to the standard deviation of the golden tensor (1 where that is zero). A NaN or an infinity that the
-// golden has not is an infinite error.
+// Errors relative to the standard deviation of the golden tensor (1 where that is zero). A NaN or
+// an infinity that the golden has not is an infinite error.
 struct Deviation {
   int64_t count = 0;
-  int64_t worst = -1;       // flat index of the largest error
+  int64_t worst = -1;  // flat index of the largest error
   double max_abs = 0;
   double golden_std = 0;
   double max_relative = 0;  // max_abs / golden_std
@@ -20,11 +20,14 @@ struct Deviation {
 // Sizes must agree (a programmer error otherwise).
 Deviation Measure(std::span<const float> got, std::span<const float> golden);
 
-inline constexpr double kFloatBound = 2e-4;            // max_relative in fp32
-inline constexpr double kBf16MaxFactor = 2.5;          // times the largest error of the reference's own bf16 run
-inline constexpr double kBf16MeanFactor = 2.0;         // times its mean error
-inline constexpr double kFloatMargin = 1e-3;           // logit distance below which a greedy id may differ, fp32
-inline constexpr double kBf16MarginFactor = 4.0;       // times the yardstick's largest error times the logits' deviation
+inline constexpr double kFloatBound = 2e-4;  // max_relative in fp32
+inline constexpr double kBf16MaxFactor =
+    2.5;  // times the largest error of the reference's own bf16 run
+inline constexpr double kBf16MeanFactor = 2.0;  // times its mean error
+inline constexpr double kFloatMargin =
+    1e-3;  // logit distance below which a greedy id may differ, fp32
+inline constexpr double kBf16MarginFactor =
+    4.0;  // times the yardstick's largest error times the logits' deviation
 
 // The largest errors of NAME_bf16 over a golden's cases.
 struct Yardstick {
