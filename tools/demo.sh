@@ -26,10 +26,11 @@ echo
 
 # ask PICTURE QUESTION RIGHT_ANSWER
 wrong=0
+exec 3>&1
 ask() {
   echo "$ tessera generate --image $PICTURES/$1 --prompt '$2' --temperature 0"
   local answer
-  answer=$("$BIN/tessera" --server "$ADDRESS" generate --image "$PICTURES/$1" --prompt "$2" --temperature 0 --max-tokens 64 | tee /dev/stderr)
+  answer=$("$BIN/tessera" --server "$ADDRESS" generate --image "$PICTURES/$1" --prompt "$2" --temperature 0 --max-tokens 64 | tee >(cat >&3))
   [ "$answer" = "$3" ] || { echo "  (expected: $3)"; wrong=1; }
   echo
 }

@@ -55,7 +55,7 @@ class Preparer {
 
   const PrepareOptions options_;
   DecodeBudget budget_;
-  ThreadPool pool_;  // last: its threads use the others
+  JobPool pool_;  // last: its threads use the others
 };
 
 }  // namespace tessera

@@ -4,11 +4,11 @@
 
 namespace tessera {
 
-ThreadPool::ThreadPool(int threads, size_t queue) : capacity_(queue) {
+JobPool::JobPool(int threads, size_t queue) : capacity_(queue) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
-ThreadPool::~ThreadPool() {
+JobPool::~JobPool() {
   {
     const std::lock_guard lock(mu_);
     stopping_ = true;
@@ -17,7 +17,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool ThreadPool::TrySubmit(std::function<void()> job) {
+bool JobPool::TrySubmit(std::function<void()> job) {
   {
     const std::lock_guard lock(mu_);
     if (stopping_ || jobs_.size() >= capacity_) return false;
@@ -27,7 +27,7 @@ bool ThreadPool::TrySubmit(std::function<void()> job) {
   return true;
 }
 
-void ThreadPool::Submit(std::function<void()> job) {
+void JobPool::Submit(std::function<void()> job) {
   {
     const std::lock_guard lock(mu_);
     jobs_.push_back(std::move(job));
@@ -35,7 +35,7 @@ void ThreadPool::Submit(std::function<void()> job) {
   wake_.notify_one();
 }
 
-void ThreadPool::Run() {
+void JobPool::Run() {
   std::unique_lock lock(mu_);
   while (true) {
     wake_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });

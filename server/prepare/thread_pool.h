@@ -15,12 +15,12 @@
 namespace tessera {
 
 // Thread-safe. A job must not throw.
-class ThreadPool {
+class JobPool {
  public:
   // `queue`: how many jobs may wait for TrySubmit to take one more.
-  ThreadPool(int threads, size_t queue);
+  JobPool(int threads, size_t queue);
   // Runs what was submitted, then joins.
-  ~ThreadPool();
+  ~JobPool();
 
   // False: the queue is full, and nothing happened.
   bool TrySubmit(std::function<void()> job);
