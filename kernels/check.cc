@@ -4,18 +4,20 @@
 
 namespace tessera {
 
-void ShapeCheck::View(const char* argument, const TensorView& view, const char* letters, DType dtype) {
+void ShapeCheck::View(const char* argument, const TensorView& view, const char* letters,
+                      DType dtype) {
   const int rank = static_cast<int>(std::strlen(letters));
-  TESSERA_CHECK(view.rank == rank, "{}: {}: expected rank {} [{}], got {}", op_, argument, rank, letters,
+  TESSERA_CHECK(view.rank == rank, "{}: {}: expected rank {} [{}], got {}", op_, argument, rank,
+                letters, view.ShapeString());
+  TESSERA_CHECK(view.dtype == dtype, "{}: {}: expected {}, got {}", op_, argument, Name(dtype),
                 view.ShapeString());
-  TESSERA_CHECK(view.dtype == dtype, "{}: {}: expected {}, got {}", op_, argument, Name(dtype), view.ShapeString());
   int64_t least = 1;
   for (int axis = rank - 1; axis >= 0; --axis) {
     const char letter = letters[axis];
     int64_t& bound = bound_[letter - 'A'];
     if (bound < 0) bound = view.shape[axis];
-    TESSERA_CHECK(view.shape[axis] == bound && bound >= 0, "{}: {}: expected {} = {}, got {}", op_, argument, letter,
-                  bound, view.ShapeString());
+    TESSERA_CHECK(view.shape[axis] == bound && bound >= 0, "{}: {}: expected {} = {}, got {}", op_,
+                  argument, letter, bound, view.ShapeString());
     if (view.shape[axis] > 1 && view.size() > 0) {
       const bool good = axis == rank - 1 ? view.stride[axis] == 1 : view.stride[axis] >= least;
       TESSERA_CHECK(good, "{}: {}: expected a stride of {}{} on axis {}, got {}", op_, argument,
@@ -23,25 +25,27 @@ void ShapeCheck::View(const char* argument, const TensorView& view, const char* 
       least = view.stride[axis] * view.shape[axis];
     }
   }
-  TESSERA_CHECK(view.data != nullptr || view.size() == 0, "{}: {}: expected storage, got null", op_, argument);
+  TESSERA_CHECK(view.data != nullptr || view.size() == 0, "{}: {}: expected storage, got null", op_,
+                argument);
 }
 
 void ShapeCheck::Extent(const char* argument, char letter, int64_t value) {
   int64_t& bound = bound_[letter - 'A'];
   if (bound < 0) bound = value;
-  TESSERA_CHECK(value == bound && value >= 0, "{}: {}: expected {} = {}, got {}", op_, argument, letter, bound, value);
+  TESSERA_CHECK(value == bound && value >= 0, "{}: {}: expected {} = {}, got {}", op_, argument,
+                letter, bound, value);
 }
 
 void ShapeCheck::Below(const char* argument, std::span<const int32_t> values, int64_t limit) const {
   for (size_t i = 0; i < values.size(); ++i)
-    TESSERA_CHECK(values[i] >= 0 && values[i] < limit, "{}: {}[{}]: expected 0..{}, got {}", op_, argument, i,
-                  limit - 1, values[i]);
+    TESSERA_CHECK(values[i] >= 0 && values[i] < limit, "{}: {}[{}]: expected 0..{}, got {}", op_,
+                  argument, i, limit - 1, values[i]);
 }
 
 void ShapeCheck::Below(const char* argument, std::span<const int64_t> values, int64_t limit) const {
   for (size_t i = 0; i < values.size(); ++i)
-    TESSERA_CHECK(values[i] >= 0 && values[i] < limit, "{}: {}[{}]: expected 0..{}, got {}", op_, argument, i,
-                  limit - 1, values[i]);
+    TESSERA_CHECK(values[i] >= 0 && values[i] < limit, "{}: {}[{}]: expected 0..{}, got {}", op_,
+                  argument, i, limit - 1, values[i]);
 }
 
 void ShapeCheck::NotNull(const char* argument, const void* pointer) const {
@@ -52,13 +56,15 @@ void ShapeCheck::Kv(const KvLayerView& kv) const {
   const KvGeometry& geometry = kv.geometry;
   TESSERA_CHECK(kv.k != nullptr && kv.v != nullptr, "{}: kv: expected storage, got null", op_);
   TESSERA_CHECK(geometry.kv_heads > 0 && geometry.head_dim > 0 && geometry.page_tokens > 0,
-                "{}: kv geometry: expected positive G, D and page_tokens, got {}, {}, {}", op_, geometry.kv_heads,
-                geometry.head_dim, geometry.page_tokens);
-  TESSERA_CHECK(geometry.dtype == DType::kF32 || geometry.dtype == DType::kF16 || geometry.dtype == DType::kBF16,
+                "{}: kv geometry: expected positive G, D and page_tokens, got {}, {}, {}", op_,
+                geometry.kv_heads, geometry.head_dim, geometry.page_tokens);
+  TESSERA_CHECK(geometry.dtype == DType::kF32 || geometry.dtype == DType::kF16 ||
+                    geometry.dtype == DType::kBF16,
                 "{}: kv dtype: expected fp32, fp16 or bf16, got {}", op_, Name(geometry.dtype));
 }
 
-void ShapeCheck::True(bool condition, const char* argument, const char* expected, int64_t got) const {
+void ShapeCheck::True(bool condition, const char* argument, const char* expected,
+                      int64_t got) const {
   TESSERA_CHECK(condition, "{}: {}: expected {}, got {}", op_, argument, expected, got);
 }
 

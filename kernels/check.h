@@ -1,11 +1,12 @@
-// Checks at the launcher: every op matches its arguments against a symbolic shape before it touches memory.
+// Checks at the launcher: every op matches its arguments against a symbolic shape before it touches
+// memory.
 //
 //   ShapeCheck check("MatMul");
 //   check.View("x", args.x, "RK", DType::kF32);      // binds R and K
 //   check.View("out", args.out, "RN", DType::kF32);  // R must agree, binds N
 //
-// A letter is bound where it is first seen. A mismatch is a programmer error: op, argument, expected and got are printed
-// and the process ends. Nothing is allocated while all is well.
+// A letter is bound where it is first seen. A mismatch is a programmer error: op, argument,
+// expected and got are printed and the process ends. Nothing is allocated while all is well.
 #pragma once
 
 #include <array>
@@ -21,7 +22,8 @@ class ShapeCheck {
  public:
   explicit ShapeCheck(const char* op) : op_(op) { bound_.fill(-1); }
 
-  // `letters`: one a dimension, outermost first. The last axis is contiguous; outer axes may be strided but not overlap.
+  // `letters`: one a dimension, outermost first. The last axis is contiguous; outer axes may be
+  // strided but not overlap.
   void View(const char* argument, const TensorView& view, const char* letters, DType dtype);
   // Binds a letter, or compares it with what it was bound to.
   void Extent(const char* argument, char letter, int64_t value);

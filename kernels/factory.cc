@@ -1,8 +1,8 @@
 #include "kernels/factory.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/cpu_info.h"
@@ -36,8 +36,9 @@ Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options) {
     return Fail(ErrorCode::kInvalidArgument, "this build has no CUDA backend",
                 {.field = "device", .limit = "one of auto, cpu", .value = options.device});
   if (options.device != "auto" && options.device != "cpu")
-    return Invalid("unknown device",
-                   {.field = "device", .limit = "one of auto, cpu, cuda, cuda-emulated", .value = options.device});
+    return Invalid("unknown device", {.field = "device",
+                                      .limit = "one of auto, cpu, cuda, cuda-emulated",
+                                      .value = options.device});
   const std::vector<std::string> tiers = AvailableCpuTiers();
   const std::string tier = options.cpu_isa == "auto" ? tiers.back() : options.cpu_isa;
   if (std::find(tiers.begin(), tiers.end(), tier) == tiers.end()) {
@@ -45,15 +46,17 @@ Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options) {
     const ErrorParts parts = {.field = "cpu_isa",
                               .limit = fmt::format("one of auto, {}", fmt::join(tiers, ", ")),
                               .value = options.cpu_isa};
-    return known ? Invalid("this machine lacks the instruction set", parts) : Invalid("unknown instruction set", parts);
+    return known ? Invalid("this machine lacks the instruction set", parts)
+                 : Invalid("unknown instruction set", parts);
   }
   if (options.threads < 0 || options.threads > kMaxThreads)
     return Invalid("thread count out of range", {.field = "threads",
                                                  .limit = fmt::format("0..{}", kMaxThreads),
                                                  .value = std::to_string(options.threads)});
   if (options.operand_dtype != DType::kF32 && options.operand_dtype != DType::kBF16)
-    return Invalid("unknown activation dtype",
-                   {.field = "activations", .limit = "one of fp32, bf16", .value = std::string(Name(options.operand_dtype))});
+    return Invalid("unknown activation dtype", {.field = "activations",
+                                                .limit = "one of fp32, bf16",
+                                                .value = std::string(Name(options.operand_dtype))});
   const int threads = options.threads == 0 ? UsableCpuCount() : options.threads;
   return std::make_unique<CpuBackend>(*KernelsOf(tier), threads, options.operand_dtype);
 }

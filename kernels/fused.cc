@@ -1,5 +1,5 @@
-// Default bodies of fused ops, made of unfused ones: what a new backend starts with, and what fused bodies are tested
-// against.
+// Default bodies of fused ops, made of unfused ones: what a new backend starts with, and what fused
+// bodies are tested against.
 #include "kernels/backend.h"
 
 namespace tessera {
@@ -17,8 +17,8 @@ Result<Tensor> Backend::AllocateTensor(DType dtype, std::initializer_list<int64_
 }
 
 void Backend::HeadRmsNorm(const TensorView& x, int heads, const float* weight, float eps) {
-  TESSERA_CHECK(x.rank == 2 && heads > 0 && x.dim(1) % heads == 0, "HeadRmsNorm: x: expected [R, {} * D], got {}",
-                heads, x.ShapeString());
+  TESSERA_CHECK(x.rank == 2 && heads > 0 && x.dim(1) % heads == 0,
+                "HeadRmsNorm: x: expected [R, {} * D], got {}", heads, x.ShapeString());
   const int64_t head_dim = x.dim(1) / heads;
   for (int head = 0; head < heads; ++head) {
     const TensorView part = x.Columns(head * head_dim, head_dim);

@@ -10,7 +10,8 @@ namespace {
 
 constexpr double kLog2E = 1.4426950408889634;
 
-// 2^d for -1000 < d < 1000 and a power of two to go with it. Whole part by truncation: exact, and no call of libm.
+// 2^d for -1000 < d < 1000 and a power of two to go with it. Whole part by truncation: exact, and
+// no call of libm.
 double Exp2Scaled(double d, int power) {
   auto whole = static_cast<int>(d);
   if (static_cast<double>(whole) > d) --whole;
@@ -18,18 +19,22 @@ double Exp2Scaled(double d, int power) {
   return SampleExp2Fraction(d - whole) * scale;
 }
 
-// Order of candidates: logit descending, id ascending. Scores divided by a temperature in fp64 keep this order: two
-// fp32 numbers that differ are too far apart to meet in an fp64 quotient.
-bool Before(const SampleCandidate& a, const SampleCandidate& b) { return a.l > b.l || (a.l == b.l && a.id < b.id); }
+// Order of candidates: logit descending, id ascending. Scores divided by a temperature in fp64 keep
+// this order: two fp32 numbers that differ are too far apart to meet in an fp64 quotient.
+bool Before(const SampleCandidate& a, const SampleCandidate& b) {
+  return a.l > b.l || (a.l == b.l && a.id < b.id);
+}
 
-// Candidates in order, sorted only as far as they are asked for: a draw rarely needs more than a few hundred of 128,000.
+// Candidates in order, sorted only as far as they are asked for: a draw rarely needs more than a
+// few hundred of 128,000.
 class OrderedPrefix {
  public:
   explicit OrderedPrefix(std::span<SampleCandidate> all) : all_(all) {}
   const SampleCandidate& at(size_t i) {
     while (i >= sorted_) {
       const size_t next = std::min(all_.size(), std::max<size_t>(128, sorted_ * 4));
-      if (next < all_.size()) std::nth_element(all_.begin() + sorted_, all_.begin() + next, all_.end(), Before);
+      if (next < all_.size())
+        std::nth_element(all_.begin() + sorted_, all_.begin() + next, all_.end(), Before);
       std::sort(all_.begin() + sorted_, all_.begin() + next, Before);
       sorted_ = next;
     }
@@ -52,17 +57,20 @@ double LogSumExp(std::span<const float> logits, float max) {
   return max + std::log(sum);
 }
 
-void FillLogprobs(std::span<const float> logits, float max, const SampleRow& row, SampleResult& result) {
+void FillLogprobs(std::span<const float> logits, float max, const SampleRow& row,
+                  SampleResult& result) {
   const double normaliser = LogSumExp(logits, max);
   const auto logprob = [&](int32_t id) { return static_cast<float>(logits[id] - normaliser); };
   result.logprob = logprob(result.id);
   // Best first, equal ones by id: insertion into a short list.
-  const int wanted = static_cast<int>(std::min<int64_t>(std::min(row.logprobs, kMaxLogprobs), std::ssize(logits)));
+  const int wanted =
+      static_cast<int>(std::min<int64_t>(std::min(row.logprobs, kMaxLogprobs), std::ssize(logits)));
   int count = 0;
   for (int32_t id = 0; wanted > 0 && id < std::ssize(logits); ++id) {
     if (count == wanted && !(logits[id] > result.top[count - 1].logprob)) continue;
     int at = count < wanted ? count++ : count - 1;
-    for (; at > 0 && logits[id] > result.top[at - 1].logprob; --at) result.top[at] = result.top[at - 1];
+    for (; at > 0 && logits[id] > result.top[at - 1].logprob; --at)
+      result.top[at] = result.top[at - 1];
     result.top[at] = {.id = id, .logprob = logits[id]};
   }
   for (int i = 0; i < count; ++i) result.top[i].logprob = logprob(result.top[i].id);
@@ -103,8 +111,10 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<u
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<uint32_t>(product0)};
     key[0] += 0x9E3779B9u;
     key[1] += 0xBB67AE85u;
   }
@@ -117,10 +127,12 @@ uint64_t SampleBits(uint64_t seed, uint32_t position, uint32_t choice) {
   return words[0] | uint64_t{words[1]} << 32;
 }
 
-SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, std::span<SampleCandidate> scratch) {
+SampleResult SampleOne(std::span<const float> logits, const SampleRow& row,
+                       std::span<SampleCandidate> scratch) {
   SampleResult result;
   const auto vocab = static_cast<int64_t>(logits.size());
-  // The raw distribution's maximum, and whether every logit is a number. +inf has no distribution either.
+  // The raw distribution's maximum, and whether every logit is a number. +inf has no distribution
+  // either.
   float raw_max = -std::numeric_limits<float>::infinity();
   bool is_number = true;
   for (float l : logits) {
@@ -131,7 +143,8 @@ SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, std:
   if (!is_number || raw_max == -std::numeric_limits<float>::infinity()) return result;
 
   // Step 1. Later steps see the changed logits in `scratch`, where candidate i is still id i.
-  for (int64_t id = 0; id < vocab; ++id) scratch[id] = {.l = logits[id], .id = static_cast<int32_t>(id)};
+  for (int64_t id = 0; id < vocab; ++id)
+    scratch[id] = {.l = logits[id], .id = static_cast<int32_t>(id)};
   const auto known = [&](int32_t id) { return id >= 0 && id < vocab; };
   for (const LogitBias& bias : row.bias)
     if (known(bias.id)) scratch[bias.id].l += bias.bias;
@@ -165,8 +178,9 @@ SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, std:
   if (row.temperature > 0) {
     const double z_max = static_cast<double>(best.l) / row.temperature;
     const auto weight = [&](float l) {
-      return l == best.l ? uint64_t{1} << kSampleWeightBits
-                         : SampleWeight((static_cast<double>(l) / row.temperature - z_max) * kLog2E);
+      return l == best.l
+                 ? uint64_t{1} << kSampleWeightBits
+                 : SampleWeight((static_cast<double>(l) / row.temperature - z_max) * kLog2E);
     };
     OrderedPrefix ordered(scratch.first(kept));
     // Step 3. `kept` shrinks to the length of the prefix that stays; all three cuts leave a prefix.
@@ -188,7 +202,8 @@ SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, std:
       sum = running;
     }
     if (row.min_p > 0) {
-      const double least = static_cast<double>(row.min_p) * static_cast<double>(uint64_t{1} << kSampleWeightBits);
+      const double least =
+          static_cast<double>(row.min_p) * static_cast<double>(uint64_t{1} << kSampleWeightBits);
       uint64_t running = 0;
       size_t count = 0;
       while (count < kept) {

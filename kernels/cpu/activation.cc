@@ -14,7 +14,8 @@ void CpuBackend::GatedActivation(const GatedActivationArgs& args) {
   auto* out = static_cast<float*>(args.out.data);
   ForRows(check['R'], 2 * width, [&](int64_t row) {
     const float* gate = x + row * args.gate_up.stride[0];
-    kernels_.gated_activation(args.activation, gate, gate + width, out + row * args.out.stride[0], width);
+    kernels_.gated_activation(args.activation, gate, gate + width, out + row * args.out.stride[0],
+                              width);
   });
 }
 

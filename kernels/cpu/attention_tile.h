@@ -1,5 +1,6 @@
-// What the three attention ops share: a tile of query vectors of one K/V head goes through key blocks in ascending
-// order. Each op decides which blocks and who sees what; the tier's micro-kernel does the arithmetic.
+// What the three attention ops share: a tile of query vectors of one K/V head goes through key
+// blocks in ascending order. Each op decides which blocks and who sees what; the tier's
+// micro-kernel does the arithmetic.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +12,8 @@
 
 namespace tessera::cpu {
 
-// Where the blocks of one K/V head stand. Pages of `blocks_per_page` blocks; K block [G][D][16], V block [G][16][D].
+// Where the blocks of one K/V head stand. Pages of `blocks_per_page` blocks; K block [G][D][16], V
+// block [G][16][D].
 class KvHead {
  public:
   KvHead(const KvLayerView& kv, int head)
@@ -25,7 +27,9 @@ class KvHead {
   const void* V(int64_t page, int64_t block) const { return v_ + Offset(page, block); }
 
  private:
-  int64_t Offset(int64_t page, int64_t block) const { return (page * page_ + block * block_ + head_) * element_; }
+  int64_t Offset(int64_t page, int64_t block) const {
+    return (page * page_ + block * block_ + head_) * element_;
+  }
 
   const char* const k_;
   const char* const v_;
@@ -42,7 +46,8 @@ class TileAttention {
  public:
   static constexpr int kMaxHeadDim = 256;
   static constexpr size_t ScratchBytes() {
-    return sizeof(float) * kMaxAttendQueries * (2 * kMaxHeadDim + 2) + sizeof(uint64_t) * kMaxAttendQueries;
+    return sizeof(float) * kMaxAttendQueries * (2 * kMaxHeadDim + 2) +
+           sizeof(uint64_t) * kMaxAttendQueries;
   }
 
   // `scratch` of ScratchBytes(), 64-byte aligned.
@@ -70,7 +75,8 @@ class TileAttention {
     for (int i = 0; i < kMaxAttendQueries; ++i) {
       const float* from = i < queries ? query(i) : nullptr;
       float* to = q_ + i * block_.padded_dim;
-      for (int d = 0; d < block_.padded_dim; ++d) to[d] = from != nullptr && d < block_.head_dim ? from[d] : 0.0f;
+      for (int d = 0; d < block_.padded_dim; ++d)
+        to[d] = from != nullptr && d < block_.head_dim ? from[d] : 0.0f;
       for (int d = 0; d < block_.padded_dim; ++d) out_[i * block_.padded_dim + d] = 0.0f;
       visible_[i] = 0;
       max_[i] = -std::numeric_limits<float>::infinity();
@@ -78,7 +84,8 @@ class TileAttention {
     }
   }
 
-  // One block of 64 keys in `key_blocks` blocks of 16. k(b), v(b): block b of them. visible(i): what query i sees.
+  // One block of 64 keys in `key_blocks` blocks of 16. k(b), v(b): block b of them. visible(i):
+  // what query i sees.
   template <typename K, typename V, typename Visible>
   void Block(int key_blocks, K&& k, V&& v, Visible&& visible) {
     uint64_t any = 0;
@@ -114,10 +121,12 @@ class TileAttention {
   AttendBlock block_;
 };
 
-// K and V of one head of a dense sequence, packed into blocks of 16, as DenseAttention needs them on each thread.
+// K and V of one head of a dense sequence, packed into blocks of 16, as DenseAttention needs them
+// on each thread.
 constexpr size_t DenseScratchBytes(int64_t keys, int64_t head_dim) {
-  return static_cast<size_t>((keys + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens * head_dim) * 2 *
-         sizeof(float);
+  return static_cast<size_t>((keys + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens *
+                             head_dim) *
+         2 * sizeof(float);
 }
 
 }  // namespace tessera::cpu

@@ -1,8 +1,9 @@
-// CpuBackend: the embedded default. Ops are complete on return. One .cc of this folder defines each op family:
-// matmul, norm, activation, embedding, rope_kv, self_attention, cross_attention, dense_attention, patchify, sample, pack.
+// CpuBackend: the embedded default. Ops are complete on return. One .cc of this folder defines each
+// op family: matmul, norm, activation, embedding, rope_kv, self_attention, cross_attention,
+// dense_attention, patchify, sample, pack.
 //
-// Activations are fp32 in memory whatever operand_dtype() is. What a tier does differently lives in isa/TIER/.
-// Thread safety: as Backend says.
+// Activations are fp32 in memory whatever operand_dtype() is. What a tier does differently lives in
+// isa/TIER/. Thread safety: as Backend says.
 #pragma once
 
 #include <memory>
@@ -26,9 +27,12 @@ enum class Layout : uint8_t {
 
 class CpuPackedMatrix final : public PackedMatrix {
  public:
-  CpuPackedMatrix(int64_t n, int64_t k, WeightFormat format, Layout layout, int64_t stored_k, size_t bytes,
-                  Storage storage)
-      : PackedMatrix(n, k, format, bytes), layout_(layout), stored_k_(stored_k), storage_(std::move(storage)) {}
+  CpuPackedMatrix(int64_t n, int64_t k, WeightFormat format, Layout layout, int64_t stored_k,
+                  size_t bytes, Storage storage)
+      : PackedMatrix(n, k, format, bytes),
+        layout_(layout),
+        stored_k_(stored_k),
+        storage_(std::move(storage)) {}
 
   Layout layout() const { return layout_; }
   int64_t stored_k() const { return stored_k_; }  // K with the layout's own padding
@@ -47,9 +51,9 @@ class CpuPackedMatrix final : public PackedMatrix {
 
 // A run of query vectors of one K/V head that are worked on together.
 struct AttentionItem {
-  int32_t source = 0;   // sequence or first row of a group
+  int32_t source = 0;  // sequence or first row of a group
   int32_t row_begin = 0;
-  int32_t row_count = 0;  // rows of the group
+  int32_t row_count = 0;     // rows of the group
   int32_t vector_begin = 0;  // of the group's row_count * (H / G) vectors
 };
 }  // namespace cpu
@@ -70,7 +74,8 @@ class CpuBackend final : public Backend {
   void CopyToHost(void* to, const TensorView& from) override;
   void CopyToDevice(const TensorView& to, const void* from) override;
   void Synchronize() override {}
-  Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources, const PackSpec& spec) override;
+  Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
+                                             const PackSpec& spec) override;
 
   void MatMul(const MatMulArgs& args) override;
   void RmsNorm(const RmsNormArgs& args) override;
@@ -97,8 +102,10 @@ class CpuBackend final : public Backend {
   T* ThreadScratch(const char* op, int worker, size_t count) {
     return scratch_[static_cast<size_t>(worker)].Get<T>(op, count);
   }
-  void MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin, int64_t rows);
-  void MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin, int64_t rows);
+  void MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
+                    int64_t rows);
+  void MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
+                 int64_t rows);
 
   const cpu::Kernels& kernels_;
   const DType operand_dtype_;

@@ -56,14 +56,16 @@ double CgroupQuota() {
     if (cores > 0 && (least < 0 || cores < least)) least = cores;
   };
   std::istringstream lines(ReadFile("/proc/self/cgroup"));
-  for (std::string line; std::getline(lines, line);) {  // "0::/path" (v2) or "4:cpu,cpuacct:/path" (v1)
+  for (std::string line;
+       std::getline(lines, line);) {  // "0::/path" (v2) or "4:cpu,cpuacct:/path" (v1)
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
     const std::string path = line.substr(second + 1);
     if (controllers == ",,") {
-      for (const std::string& folder : Ancestors("/sys/fs/cgroup", path)) take(ParseCpuMax(ReadFile(folder + "/cpu.max")));
+      for (const std::string& folder : Ancestors("/sys/fs/cgroup", path))
+        take(ParseCpuMax(ReadFile(folder + "/cpu.max")));
     } else if (controllers.find(",cpu,") != std::string::npos) {
       for (const char* mount : {"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"}) {
         for (const std::string& folder : Ancestors(mount, path)) {
@@ -109,9 +111,11 @@ CpuFeatures DetectCpuFeatures() {
   CpuFeatures features;
   features.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.avx2 = features.avx2 && (ecx & (1u << 29)) != 0;  // F16C
-  features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx))
+    features.avx2 = features.avx2 && (ecx & (1u << 29)) != 0;  // F16C
+  features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") &&
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
   if (features.avx512 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
     constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
     if ((edx & kAmxBf16) != 0 && (edx & kAmxTile) != 0) {

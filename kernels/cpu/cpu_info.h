@@ -11,10 +11,12 @@ struct CpuFeatures {
   bool amx = false;     // AMX tiles and bf16, and the kernel permits their use (arch_prctl)
 };
 
-// Asks the kernel for permission to use tile registers, for the whole process, where the CPU has them.
+// Asks the kernel for permission to use tile registers, for the whole process, where the CPU has
+// them.
 CpuFeatures DetectCpuFeatures();
 
-// Cores of a cgroup v2 "quota period" line, or -1 where there is no limit. E.g. "150000 100000" -> 1.5.
+// Cores of a cgroup v2 "quota period" line, or -1 where there is no limit. E.g. "150000 100000"
+// -> 1.5.
 double ParseCpuMax(std::string_view text);
 
 }  // namespace tessera

@@ -1,5 +1,5 @@
-// DenseAttention: a thread packs K and V of one head into the cache's block layout on its scratch, then works through
-// that head's query tiles.
+// DenseAttention: a thread packs K and V of one head into the cache's block layout on its scratch,
+// then works through that head's query tiles.
 #include <algorithm>
 
 #include "kernels/check.h"
@@ -18,8 +18,10 @@ uint64_t PaddingBits(std::span<const uint8_t> padding, int64_t key, int64_t coun
   return bits;
 }
 
-// [keys, D] with a row stride to K blocks [D][16] and V blocks [16][D]; the last block's absent keys are zero.
-void PackHead(const DenseAttentionArgs& args, int64_t column, int64_t keys, bool round, float* k, float* v) {
+// [keys, D] with a row stride to K blocks [D][16] and V blocks [16][D]; the last block's absent
+// keys are zero.
+void PackHead(const DenseAttentionArgs& args, int64_t column, int64_t keys, bool round, float* k,
+              float* v) {
   const int64_t dim = args.head_dim, padded = (keys + 15) / 16 * 16;
   for (int64_t key = 0; key < padded; ++key) {
     const float* from_k = static_cast<const float*>(args.k.data) + key * args.k.stride[0] + column;
@@ -45,17 +47,20 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
   const int64_t dim = args.head_dim, rows = check['R'], keys = check['S'];
   check.True(dim > 0 && dim <= cpu::TileAttention::kMaxHeadDim, "head_dim", "1..256", dim);
   const int64_t heads = check['Q'] / dim, kv_heads = check['K'] / dim;
-  check.True(check['Q'] % dim == 0 && check['K'] % dim == 0 && kv_heads > 0 && heads % kv_heads == 0, "q",
-             "H * D columns with H a multiple of G", check['Q']);
-  check.True(args.padding.empty() || std::ssize(args.padding) == keys, "padding", "S values or none",
-             std::ssize(args.padding));
-  check.True(args.row_begin >= 0 && args.row_begin + rows <= keys, "row_begin", "rows inside the sequence",
-             args.row_begin);
+  check.True(
+      check['Q'] % dim == 0 && check['K'] % dim == 0 && kv_heads > 0 && heads % kv_heads == 0, "q",
+      "H * D columns with H a multiple of G", check['Q']);
+  check.True(args.padding.empty() || std::ssize(args.padding) == keys, "padding",
+             "S values or none", std::ssize(args.padding));
+  check.True(args.row_begin >= 0 && args.row_begin + rows <= keys, "row_begin",
+             "rows inside the sequence", args.row_begin);
   if (rows == 0) return;
   const int64_t group = heads / kv_heads;
 
-  // Cut a head's rows into parts only where there are fewer heads than the threads need; each part packs K and V again.
-  const int64_t parts = std::clamp<int64_t>((3 * threads() + kv_heads - 1) / kv_heads, 1, (rows + 255) / 256);
+  // Cut a head's rows into parts only where there are fewer heads than the threads need; each part
+  // packs K and V again.
+  const int64_t parts =
+      std::clamp<int64_t>((3 * threads() + kv_heads - 1) / kv_heads, 1, (rows + 255) / 256);
   const int64_t vectors = rows * group;
   const int64_t part_vectors = ((vectors + parts - 1) / parts + 7) / 8 * 8;
   const auto* q = static_cast<const float*>(args.q.data);
@@ -64,28 +69,34 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
   pool_.Run(kv_heads * parts, [&](int64_t item, int worker) {
     const int64_t kv_head = item / parts;
     const size_t head_elements = cpu::DenseScratchBytes(keys, dim) / (2 * sizeof(float));
-    auto* scratch = ThreadScratch<char>("DenseAttention", worker,
-                                        cpu::TileAttention::ScratchBytes() + cpu::DenseScratchBytes(keys, dim));
+    auto* scratch =
+        ThreadScratch<char>("DenseAttention", worker,
+                            cpu::TileAttention::ScratchBytes() + cpu::DenseScratchBytes(keys, dim));
     auto* k = reinterpret_cast<float*>(scratch + cpu::TileAttention::ScratchBytes());
     float* v = k + head_elements;
     PackHead(args, kv_head * dim, keys, operand_dtype_ == DType::kBF16, k, v);
 
     cpu::TileAttention tile(kernels_, DType::kF32, static_cast<int>(dim), args.scale, scratch);
     const int64_t end = std::min(vectors, (item % parts + 1) * part_vectors);
-    for (int64_t vector = item % parts * part_vectors; vector < end; vector += kernels_.attend_queries) {
-      const int queries = static_cast<int>(std::min<int64_t>(kernels_.attend_queries, end - vector));
+    for (int64_t vector = item % parts * part_vectors; vector < end;
+         vector += kernels_.attend_queries) {
+      const int queries =
+          static_cast<int>(std::min<int64_t>(kernels_.attend_queries, end - vector));
       const auto row_of = [&](int i) { return (vector + i) / group; };
       const auto column_of = [&](int i) { return (kv_head * group + (vector + i) % group) * dim; };
       const auto pads = [&](int i) {
-        return !args.padding.empty() && args.padding[static_cast<size_t>(args.row_begin + row_of(i))] != 0;
+        return !args.padding.empty() &&
+               args.padding[static_cast<size_t>(args.row_begin + row_of(i))] != 0;
       };
       tile.Begin(queries, [&](int i) { return q + row_of(i) * args.q.stride[0] + column_of(i); });
       for (int64_t key = 0; key < keys; key += kAttentionKeyBlock) {
         const uint64_t padding = PaddingBits(args.padding, key, keys);
         const uint64_t present = cpu::FirstKeys(keys - key);
-        const auto blocks = static_cast<int>((std::min<int64_t>(keys - key, kAttentionKeyBlock) + 15) / 16);
+        const auto blocks =
+            static_cast<int>((std::min<int64_t>(keys - key, kAttentionKeyBlock) + 15) / 16);
         tile.Block(
-            blocks, [&](int b) { return k + (key + b * 16) * dim; }, [&](int b) { return v + (key + b * 16) * dim; },
+            blocks, [&](int b) { return k + (key + b * 16) * dim; },
+            [&](int b) { return v + (key + b * 16) * dim; },
             [&](int i) { return pads(i) ? present & ~padding : present; });
       }
       tile.End([&](int i) { return out + row_of(i) * args.out.stride[0] + column_of(i); });

@@ -21,7 +21,9 @@ void CpuBackend::Embedding(const EmbeddingArgs& args) {
       for (int64_t c = 0; c < table.k(); ++c) out[c] = convert(data[table.IndexOf(id, c)]);
     };
     switch (table.format()) {
-      case WeightFormat::kF32: copy(static_cast<const float*>(table.data()), [](float value) { return value; }); break;
+      case WeightFormat::kF32:
+        copy(static_cast<const float*>(table.data()), [](float value) { return value; });
+        break;
       case WeightFormat::kF16: copy(static_cast<const uint16_t*>(table.data()), F16ToFloat); break;
       default: copy(static_cast<const uint16_t*>(table.data()), BF16ToFloat); break;
     }
@@ -36,7 +38,8 @@ void CpuBackend::GatherRows(const GatherRowsArgs& args) {
   check.Below("rows", args.rows, check['R']);
   ForRows(check['I'], check['C'], [&](int64_t row) {
     std::memcpy(static_cast<float*>(args.out.data) + row * args.out.stride[0],
-                static_cast<const float*>(args.x.data) + args.rows[static_cast<size_t>(row)] * args.x.stride[0],
+                static_cast<const float*>(args.x.data) +
+                    args.rows[static_cast<size_t>(row)] * args.x.stride[0],
                 static_cast<size_t>(check['C']) * sizeof(float));
   });
 }
@@ -48,7 +51,8 @@ void CpuBackend::ScatterRows(const ScatterRowsArgs& args) {
   check.View("out", args.out, "RC", DType::kF32);
   check.Below("rows", args.rows, check['R']);
   ForRows(check['I'], check['C'], [&](int64_t row) {
-    std::memcpy(static_cast<float*>(args.out.data) + args.rows[static_cast<size_t>(row)] * args.out.stride[0],
+    std::memcpy(static_cast<float*>(args.out.data) +
+                    args.rows[static_cast<size_t>(row)] * args.out.stride[0],
                 static_cast<const float*>(args.x.data) + row * args.x.stride[0],
                 static_cast<size_t>(check['C']) * sizeof(float));
   });

@@ -1,6 +1,7 @@
-// MatMul: operand rows are packed once (and rounded to the operand dtype), then items of a few panels are handed to the
-// threads; each streams its panels through all row tiles. An output element is one chain of multiply-adds in
-// ascending k, whoever computes it and however K is blocked: blocking stores and reloads the fp32 accumulators.
+// MatMul: operand rows are packed once (and rounded to the operand dtype), then items of a few
+// panels are handed to the threads; each streams its panels through all row tiles. An output
+// element is one chain of multiply-adds in ascending k, whoever computes it and however K is
+// blocked: blocking stores and reloads the fp32 accumulators.
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
@@ -13,16 +14,20 @@ namespace tessera {
 namespace cpu {
 namespace {
 
-int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 int MostPanels(const Kernels& kernels) {
   int most = 2;  // an AMX item
-  for (int rows = 1; rows <= kernels.matmul_rows; ++rows) most = std::max(most, kernels.matmul_panels(rows));
+  for (int rows = 1; rows <= kernels.matmul_rows; ++rows)
+    most = std::max(most, kernels.matmul_panels(rows));
   return most;
 }
 
 // Rows of [R, K] as tiles [tile][k][tile_rows], absent rows zero.
-void PackOperand(const float* x, int64_t stride, int64_t rows, int64_t k, int tile_rows, bool round, float* to) {
+void PackOperand(const float* x, int64_t stride, int64_t rows, int64_t k, int tile_rows, bool round,
+                 float* to) {
   for (int r = 0; r < tile_rows; ++r) {
     float* out = to + r;
     if (r >= rows) {
@@ -54,7 +59,8 @@ size_t MatMulThreadScratchBytes(const Kernels& kernels) {
 }
 
 size_t MatMulSharedScratchBytes(const Kernels& kernels, int64_t k) {
-  return static_cast<size_t>((kRowBlock + std::max(32, kernels.matmul_rows)) * RoundUp(k, 32)) * sizeof(float);
+  return static_cast<size_t>((kRowBlock + std::max(32, kernels.matmul_rows)) * RoundUp(k, 32)) *
+         sizeof(float);
 }
 
 }  // namespace cpu
@@ -73,19 +79,22 @@ void CpuBackend::MatMul(const MatMulArgs& args) {
   check.True(w.layout() != cpu::Layout::kRows, "w", "a matrix packed for matmul", 0);
   for (int64_t row = 0; row < check['R']; row += cpu::kRowBlock) {
     const int64_t rows = std::min(cpu::kRowBlock, check['R'] - row);
-    w.layout() == cpu::Layout::kVnniPanels ? MatMulAmx(args, w, row, rows) : MatMulPanels(args, w, row, rows);
+    w.layout() == cpu::Layout::kVnniPanels ? MatMulAmx(args, w, row, rows)
+                                           : MatMulPanels(args, w, row, rows);
   }
 }
 
 namespace {
 
 // The finished sums of one row and one item, through the epilogue.
-void Finish(const cpu::Kernels& kernels, const MatMulArgs& args, int64_t row, int64_t column, int64_t n,
-            const float* acc) {
+void Finish(const cpu::Kernels& kernels, const MatMulArgs& args, int64_t row, int64_t column,
+            int64_t n, const float* acc) {
   const float* residual = static_cast<const float*>(args.residual.data);
   kernels.epilogue({.acc = acc,
                     .bias = args.bias == nullptr ? nullptr : args.bias + column,
-                    .residual = residual == nullptr ? nullptr : residual + row * args.residual.stride[0] + column,
+                    .residual = residual == nullptr
+                                    ? nullptr
+                                    : residual + row * args.residual.stride[0] + column,
                     .out = static_cast<float*>(args.out.data) + row * args.out.stride[0] + column,
                     .n = n,
                     .gate = args.gate,
@@ -94,8 +103,8 @@ void Finish(const cpu::Kernels& kernels, const MatMulArgs& args, int64_t row, in
 
 }  // namespace
 
-void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
-                              int64_t rows) {
+void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w,
+                              int64_t row_begin, int64_t rows) {
   const int64_t k = w.k();
   const int format = cpu::FormatIndex(w.format());
   const auto element = static_cast<int64_t>(SizeOf(format == 0 ? DType::kF32 : DType::kBF16));
@@ -108,59 +117,71 @@ void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix
   auto* a = shared_.Get<float>("MatMul", static_cast<size_t>(tiles * tile_rows * k));
   const auto* x = static_cast<const float*>(args.x.data) + row_begin * args.x.stride[0];
   ForRows(tiles, tile_rows * k, [&](int64_t tile) {
-    cpu::PackOperand(x + tile * tile_rows * args.x.stride[0], args.x.stride[0], rows - tile * tile_rows, k, tile_rows,
-                     operand_dtype_ == DType::kBF16, a + tile * tile_rows * k);
+    cpu::PackOperand(x + tile * tile_rows * args.x.stride[0], args.x.stride[0],
+                     rows - tile * tile_rows, k, tile_rows, operand_dtype_ == DType::kBF16,
+                     a + tile * tile_rows * k);
   });
 
   // Narrow matrices are cut by rows too, so that every thread has work.
-  const int64_t cuts = std::clamp<int64_t>((3 * threads() + groups - 1) / groups, 1, threads() == 1 ? 1 : tiles);
+  const int64_t cuts =
+      std::clamp<int64_t>((3 * threads() + groups - 1) / groups, 1, threads() == 1 ? 1 : tiles);
   const int64_t cut_tiles = (tiles + cuts - 1) / cuts;
   pool_.Run(groups * cuts, [&](int64_t item, int worker) {
     const int64_t first_panel = item % groups * group;
     const int panels = static_cast<int>(std::min<int64_t>(group, w.panels() - first_panel));
-    const int64_t tile_begin = item / groups * cut_tiles, tile_end = std::min(tiles, tile_begin + cut_tiles);
+    const int64_t tile_begin = item / groups * cut_tiles,
+                  tile_end = std::min(tiles, tile_begin + cut_tiles);
     if (tile_begin >= tile_end) return;
     const int64_t acc_stride = int64_t{group} * kLanes;
-    auto* acc = ThreadScratch<float>("MatMul", worker,
-                                     static_cast<size_t>(acc_stride * (cpu::kRowBlock + kLanes * 2 + cpu::kInnerBlock)));
+    auto* acc = ThreadScratch<float>(
+        "MatMul", worker,
+        static_cast<size_t>(acc_stride * (cpu::kRowBlock + kLanes * 2 + cpu::kInnerBlock)));
     float* wide = acc + acc_stride * (cpu::kRowBlock + kLanes * 2);
-    std::memset(acc, 0, static_cast<size_t>((tile_end - tile_begin) * tile_rows * acc_stride) * sizeof(float));
+    std::memset(
+        acc, 0,
+        static_cast<size_t>((tile_end - tile_begin) * tile_rows * acc_stride) * sizeof(float));
 
     const bool widen = format != 0 && tile_end - tile_begin >= 3;
     const int64_t inner = tile_end - tile_begin == 1 ? k : cpu::kInnerBlock;
-    const auto* panel = static_cast<const char*>(w.data()) + first_panel * w.panel_elements() * element;
+    const auto* panel =
+        static_cast<const char*>(w.data()) + first_panel * w.panel_elements() * element;
     for (int64_t k_begin = 0; k_begin < k; k_begin += inner) {
       const int64_t k_count = std::min(inner, k - k_begin);
       const char* block = panel + k_begin * kLanes * element;
       if (widen)
         for (int p = 0; p < panels; ++p)
-          kernels_.widen[format](block + p * w.panel_elements() * element, wide + p * k_count * kLanes,
-                                 k_count * kLanes);
+          kernels_.widen[format](block + p * w.panel_elements() * element,
+                                 wide + p * k_count * kLanes, k_count * kLanes);
       for (int64_t tile = tile_begin; tile < tile_end; ++tile)
-        kernels_.matmul_tile[widen ? 0 : format]({.rows = tile_rows,
-                                                  .panels = panels,
-                                                  .k_count = k_count,
-                                                  .a = a + (tile * k + k_begin) * tile_rows,
-                                                  .w = widen ? static_cast<const void*>(wide) : block,
-                                                  .panel_stride = widen ? k_count * kLanes : w.panel_elements(),
-                                                  .acc = acc + (tile - tile_begin) * tile_rows * acc_stride,
-                                                  .acc_stride = acc_stride});
+        kernels_.matmul_tile[widen ? 0 : format](
+            {.rows = tile_rows,
+             .panels = panels,
+             .k_count = k_count,
+             .a = a + (tile * k + k_begin) * tile_rows,
+             .w = widen ? static_cast<const void*>(wide) : block,
+             .panel_stride = widen ? k_count * kLanes : w.panel_elements(),
+             .acc = acc + (tile - tile_begin) * tile_rows * acc_stride,
+             .acc_stride = acc_stride});
     }
     const int64_t column = first_panel * kLanes;
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
     const int64_t row_end = std::min(rows, tile_end * tile_rows);
     for (int64_t row = tile_begin * tile_rows; row < row_end; ++row)
-      Finish(kernels_, args, row_begin + row, column, columns, acc + (row - tile_begin * tile_rows) * acc_stride);
+      Finish(kernels_, args, row_begin + row, column, columns,
+             acc + (row - tile_begin * tile_rows) * acc_stride);
   });
 }
 
-void CpuBackend::MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin, int64_t rows) {
+void CpuBackend::MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
+                           int64_t rows) {
   constexpr int kTileRows = 16, kPanels = 2;
   const int64_t stored_k = w.stored_k();
   const int64_t padded_rows = cpu::RoundUp(rows, kTileRows);
   auto* a = shared_.Get<uint16_t>("MatMul", static_cast<size_t>(padded_rows * stored_k));
   ForRows(padded_rows, stored_k, [&](int64_t row) {
-    const float* x = row < rows ? static_cast<const float*>(args.x.data) + (row_begin + row) * args.x.stride[0] : nullptr;
+    const float* x =
+        row < rows ? static_cast<const float*>(args.x.data) + (row_begin + row) * args.x.stride[0]
+                   : nullptr;
     cpu::PackOperandBF16(x, w.k(), stored_k, a + row * stored_k);
   });
   const int64_t groups = (w.panels() + kPanels - 1) / kPanels;
@@ -168,7 +189,8 @@ void CpuBackend::MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w
     const int64_t first_panel = group * kPanels;
     const int panels = static_cast<int>(std::min<int64_t>(kPanels, w.panels() - first_panel));
     constexpr int64_t kAccStride = kPanels * kLanes;
-    auto* acc = ThreadScratch<float>("MatMul", worker, static_cast<size_t>(padded_rows * kAccStride));
+    auto* acc =
+        ThreadScratch<float>("MatMul", worker, static_cast<size_t>(padded_rows * kAccStride));
     std::memset(acc, 0, static_cast<size_t>(padded_rows * kAccStride) * sizeof(float));
     const auto* panel = static_cast<const uint16_t*>(w.data()) + first_panel * w.panel_elements();
     const int64_t inner = padded_rows <= 2 * kTileRows ? stored_k : 2 * cpu::kInnerBlock;

@@ -8,9 +8,11 @@
 
 namespace tessera::cpu {
 
-// Rows worked on while weights are read once from memory. 128 rows of fp32 operands at K = 4096 are 2 MiB.
+// Rows worked on while weights are read once from memory. 128 rows of fp32 operands at K = 4096 are
+// 2 MiB.
 inline constexpr int64_t kRowBlock = 128;
-// Of K, while several row tiles share a panel group: 3 panels of 512 in fp32 are 96 KiB, in the L2 of any processor.
+// Of K, while several row tiles share a panel group: 3 panels of 512 in fp32 are 96 KiB, in the L2
+// of any processor.
 inline constexpr int64_t kInnerBlock = 512;
 
 // Accumulators of a row block and widened panels of one item.

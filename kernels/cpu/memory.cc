@@ -18,7 +18,8 @@ Result<Storage> AllocateAligned(size_t bytes, bool zeroed) {
     if (data != nullptr && alignment == kHuge) madvise(data, rounded, MADV_HUGEPAGE);
   }
   if (data == nullptr)
-    return Fail(ErrorCode::kResourceExhausted, "out of memory", {.field = "bytes", .value = std::to_string(bytes)});
+    return Fail(ErrorCode::kResourceExhausted, "out of memory",
+                {.field = "bytes", .value = std::to_string(bytes)});
   if (zeroed) std::memset(data, 0, bytes);
   return Storage(data, [](void* memory) { std::free(memory); });
 }

@@ -12,7 +12,8 @@ void CpuBackend::RmsNorm(const RmsNormArgs& args) {
   const auto* x = static_cast<const float*>(args.x.data);
   auto* out = static_cast<float*>(args.out.data);
   ForRows(check['R'], check['C'], [&](int64_t row) {
-    kernels_.rms_norm(x + row * args.x.stride[0], args.weight, args.eps, out + row * args.out.stride[0], check['C']);
+    kernels_.rms_norm(x + row * args.x.stride[0], args.weight, args.eps,
+                      out + row * args.out.stride[0], check['C']);
   });
 }
 
@@ -24,8 +25,8 @@ void CpuBackend::LayerNorm(const LayerNormArgs& args) {
   const auto* x = static_cast<const float*>(args.x.data);
   auto* out = static_cast<float*>(args.out.data);
   ForRows(check['R'], check['C'], [&](int64_t row) {
-    kernels_.layer_norm(x + row * args.x.stride[0], args.weight, args.bias, args.eps, out + row * args.out.stride[0],
-                        check['C']);
+    kernels_.layer_norm(x + row * args.x.stride[0], args.weight, args.bias, args.eps,
+                        out + row * args.out.stride[0], check['C']);
   });
 }
 

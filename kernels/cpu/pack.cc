@@ -14,7 +14,8 @@ int64_t CpuPackedMatrix::IndexOf(int64_t row, int64_t column) const {
   const int64_t panel = row / kLanes * panel_elements();
   switch (layout_) {
     case Layout::kPanels: return panel + column * kLanes + row % kLanes;
-    case Layout::kVnniPanels: return panel + column / 2 * 2 * kLanes + row % kLanes * 2 + column % 2;
+    case Layout::kVnniPanels:
+      return panel + column / 2 * 2 * kLanes + row % kLanes * 2 + column % 2;
     case Layout::kRows: break;
   }
   return row * stored_k_ + column;
@@ -25,7 +26,8 @@ namespace {
 // A row of a source as fp32. The mapping may be unaligned.
 void LoadRow(const SourceMatrix& source, int64_t row, float* to) {
   const size_t element = SizeOf(source.dtype);
-  const char* from = static_cast<const char*>(source.data) + static_cast<size_t>(row * source.columns) * element;
+  const char* from =
+      static_cast<const char*>(source.data) + static_cast<size_t>(row * source.columns) * element;
   if (source.dtype == DType::kF32) {
     std::memcpy(to, from, static_cast<size_t>(source.columns) * element);
     return;
@@ -40,7 +42,9 @@ void LoadRow(const SourceMatrix& source, int64_t row, float* to) {
 Result<WeightFormat> ChooseFormat(std::span<const SourceMatrix> sources, WeightFormat wanted) {
   if (wanted == WeightFormat::kInt8 || wanted == WeightFormat::kInt4)
     return Fail(ErrorCode::kUnimplemented, "the cpu backend has no such weight format",
-                {.field = "weights", .limit = "one of auto, fp32, fp16, bf16", .value = std::string(Name(wanted))});
+                {.field = "weights",
+                 .limit = "one of auto, fp32, fp16, bf16",
+                 .value = std::string(Name(wanted))});
   bool f16 = false, bf16 = false, f32 = false;
   for (const SourceMatrix& source : sources) {
     f32 |= source.dtype == DType::kF32;
@@ -50,49 +54,58 @@ Result<WeightFormat> ChooseFormat(std::span<const SourceMatrix> sources, WeightF
                   "Pack: source: expected fp32, fp16 or bf16, got {}", Name(source.dtype));
   }
   if (wanted != WeightFormat::kAuto) return wanted;
-  if (f32 || (f16 && bf16)) return WeightFormat::kF32;  // neither half type holds the other's numbers
+  if (f32 || (f16 && bf16))
+    return WeightFormat::kF32;  // neither half type holds the other's numbers
   return f16 ? WeightFormat::kF16 : WeightFormat::kBF16;
 }
 
 }  // namespace
 }  // namespace cpu
 
-Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMatrix> sources, const PackSpec& spec) {
+Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMatrix> sources,
+                                                       const PackSpec& spec) {
   TESSERA_CHECK(!sources.empty(), "Pack: sources: expected at least 1, got 0");
   TESSERA_TRY(const WeightFormat format, cpu::ChooseFormat(sources, spec.format));
   const int64_t columns = sources[0].columns;
   const int64_t k = spec.padded_columns == 0 ? columns : spec.padded_columns;
   int64_t n = 0;
   for (const SourceMatrix& source : sources) {
-    TESSERA_CHECK(source.columns == columns && source.rows >= 0, "Pack: sources: expected {} columns, got {}", columns,
-                  source.columns);
-    TESSERA_CHECK(source.data != nullptr || source.rows == 0, "Pack: source: expected storage, got null");
+    TESSERA_CHECK(source.columns == columns && source.rows >= 0,
+                  "Pack: sources: expected {} columns, got {}", columns, source.columns);
+    TESSERA_CHECK(source.data != nullptr || source.rows == 0,
+                  "Pack: source: expected storage, got null");
     n += source.rows;
   }
-  TESSERA_CHECK(k >= columns && columns > 0 && n > 0, "Pack: expected N > 0 and padded_columns >= {}, got {} x {}",
-                columns, n, k);
+  TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
+                "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
   cpu::Layout layout = cpu::Layout::kPanels;
   if (spec.role == PackSpec::Role::kTable) {
     layout = cpu::Layout::kRows;
-  } else if (kernels_.amx_tile != nullptr && operand_dtype_ == DType::kBF16 && format == WeightFormat::kBF16) {
+  } else if (kernels_.amx_tile != nullptr && operand_dtype_ == DType::kBF16 &&
+             format == WeightFormat::kBF16) {
     layout = cpu::Layout::kVnniPanels;
   }
   const int64_t stored_k = layout == cpu::Layout::kVnniPanels ? (k + 31) / 32 * 32 : k;
-  const int64_t stored_n = layout == cpu::Layout::kRows ? n : (n + cpu::kLanes - 1) / cpu::kLanes * cpu::kLanes;
+  const int64_t stored_n =
+      layout == cpu::Layout::kRows ? n : (n + cpu::kLanes - 1) / cpu::kLanes * cpu::kLanes;
   const size_t element = format == WeightFormat::kF32 ? 4 : 2;
   const size_t bytes = static_cast<size_t>(stored_n) * static_cast<size_t>(stored_k) * element;
   TESSERA_TRY(Storage storage, AllocateAligned(bytes, false));
-  auto packed = std::make_unique<cpu::CpuPackedMatrix>(n, k, format, layout, stored_k, bytes, std::move(storage));
+  auto packed = std::make_unique<cpu::CpuPackedMatrix>(n, k, format, layout, stored_k, bytes,
+                                                       std::move(storage));
   if (layout != cpu::Layout::kRows)
     TESSERA_RETURN_IF_ERROR(shared_.Reserve(cpu::MatMulSharedScratchBytes(kernels_, k)));
 
-  // One item is 16 rows (a panel), so threads write apart from each other. Row r of the stack is in source `s`.
+  // One item is 16 rows (a panel), so threads write apart from each other. Row r of the stack is in
+  // source `s`.
   std::atomic<bool> overflow{false};
-  TESSERA_TRY(Storage rows_storage, AllocateAligned(static_cast<size_t>(pool_.threads()) * columns * 4, false));
+  TESSERA_TRY(Storage rows_storage,
+              AllocateAligned(static_cast<size_t>(pool_.threads()) * columns * 4, false));
   pool_.Run((stored_n + cpu::kLanes - 1) / cpu::kLanes, [&](int64_t item, int worker) {
     float* row_values = static_cast<float*>(rows_storage.get()) + worker * columns;
-    for (int64_t row = item * cpu::kLanes; row < std::min(stored_n, (item + 1) * cpu::kLanes); ++row) {
+    for (int64_t row = item * cpu::kLanes; row < std::min(stored_n, (item + 1) * cpu::kLanes);
+         ++row) {
       int64_t in_source = row;
       size_t s = 0;
       while (s < sources.size() && in_source >= sources[s].rows) in_source -= sources[s++].rows;
@@ -109,17 +122,21 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
       if (format == WeightFormat::kF32) {
         store(static_cast<float*>(packed->data()), [](float value) { return value; });
       } else if (format == WeightFormat::kBF16) {
-        store(static_cast<uint16_t*>(packed->data()), [](float value) { return FloatToBF16(value); });
+        store(static_cast<uint16_t*>(packed->data()),
+              [](float value) { return FloatToBF16(value); });
       } else {
         for (int64_t c = 0; c < filled; ++c)
           if (std::fabs(row_values[c]) >= 65520.0f && std::isfinite(row_values[c])) overflow = true;
-        store(static_cast<uint16_t*>(packed->data()), [](float value) { return FloatToF16(value); });
+        store(static_cast<uint16_t*>(packed->data()),
+              [](float value) { return FloatToF16(value); });
       }
     }
   });
   if (overflow)
     return Fail(ErrorCode::kInvalidArgument, "a weight is too large for fp16",
-                {.field = "weights", .limit = "magnitudes below 65520, or another of auto, fp32, bf16", .value = "fp16"});
+                {.field = "weights",
+                 .limit = "magnitudes below 65520, or another of auto, fp32, bf16",
+                 .value = "fp16"});
   return packed;
 }
 

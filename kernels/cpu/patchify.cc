@@ -1,4 +1,5 @@
-// Patchify: uint8 pixels through three tables of 256 floats to rows of a convolution's flattened weight.
+// Patchify: uint8 pixels through three tables of 256 floats to rows of a convolution's flattened
+// weight.
 #include "kernels/check.h"
 #include "kernels/cpu/backend.h"
 
@@ -12,7 +13,8 @@ void CpuBackend::Patchify(const PatchifyArgs& args) {
   check.View("out", args.out, "RK", DType::kF32);
   if (check['R'] == 0) return;
   const int64_t grid_height = args.height / size, grid_width = args.width / size;
-  check.True(grid_height > 0 && grid_width > 0, "height and width", "at least one patch", args.height);
+  check.True(grid_height > 0 && grid_width > 0, "height and width", "at least one patch",
+             args.height);
   check.True(args.used == 0 || args.tiles != nullptr, "tiles", "pixels", args.used);
   check.True(args.row_begin >= 0 && args.used >= 0, "row_begin", "at least 0", args.row_begin);
   check.NotNull("lut", args.lut);

@@ -1,4 +1,5 @@
-// RopeWriteKv and CopyKvPages: the only writers of the K/V pools. Layout of a block: cpu/attention_tile.h.
+// RopeWriteKv and CopyKvPages: the only writers of the K/V pools. Layout of a block:
+// cpu/attention_tile.h.
 #include <cstring>
 
 #include "kernels/check.h"
@@ -18,7 +19,8 @@ void Rotate(float* x, const float* cosines, const float* sines, int half) {
 }
 
 // `step` elements between features: 16 in a K block, 1 in a V block.
-void StoreFeatures(const float* from, int count, DType dtype, void* block, int64_t first, int64_t step) {
+void StoreFeatures(const float* from, int count, DType dtype, void* block, int64_t first,
+                   int64_t step) {
   if (dtype == DType::kF32) {
     float* to = static_cast<float*>(block) + first;
     for (int d = 0; d < count; ++d) to[d * step] = from[d];
@@ -50,8 +52,8 @@ void CpuBackend::RopeWriteKv(const RopeWriteKvArgs& args) {
   if (rotates) {
     check.NotNull("sin_table", args.sin_table);
     check.Extent("positions", 'R', std::ssize(args.positions));
-    check.True(args.rotary_dim >= 0 && args.rotary_dim % 2 == 0 && args.rotary_dim <= head_dim, "rotary_dim",
-               "even and at most D", args.rotary_dim);
+    check.True(args.rotary_dim >= 0 && args.rotary_dim % 2 == 0 && args.rotary_dim <= head_dim,
+               "rotary_dim", "even and at most D", args.rotary_dim);
   }
   const int64_t q_heads = args.q.data == nullptr ? 0 : check['Q'] / head_dim;
   const int half = args.rotary_dim / 2;
@@ -62,18 +64,24 @@ void CpuBackend::RopeWriteKv(const RopeWriteKvArgs& args) {
       const int64_t position = args.positions[static_cast<size_t>(row)];
       const float* cosines = args.cos_table + position * half;
       const float* sines = args.sin_table + position * half;
-      float* q = args.q.data == nullptr ? nullptr : static_cast<float*>(args.q.data) + row * args.q.stride[0];
-      for (int64_t head = 0; head < q_heads; ++head) Rotate(q + head * head_dim, cosines, sines, half);
-      for (int head = 0; head < geometry.kv_heads; ++head) Rotate(k + head * head_dim, cosines, sines, half);
+      float* q = args.q.data == nullptr ? nullptr
+                                        : static_cast<float*>(args.q.data) + row * args.q.stride[0];
+      for (int64_t head = 0; head < q_heads; ++head)
+        Rotate(q + head * head_dim, cosines, sines, half);
+      for (int head = 0; head < geometry.kv_heads; ++head)
+        Rotate(k + head * head_dim, cosines, sines, half);
     }
     const int64_t page = args.slots[static_cast<size_t>(row)] / geometry.page_tokens;
     const int64_t token = args.slots[static_cast<size_t>(row)] % geometry.page_tokens;
     for (int head = 0; head < geometry.kv_heads; ++head) {
-      const int64_t block = page * geometry.page_elements() +
-                            (token / kKvBlockTokens * geometry.kv_heads + head) * kKvBlockTokens * head_dim;
+      const int64_t block =
+          page * geometry.page_elements() +
+          (token / kKvBlockTokens * geometry.kv_heads + head) * kKvBlockTokens * head_dim;
       const int64_t lane = token % kKvBlockTokens;
-      StoreFeatures(k + head * head_dim, head_dim, geometry.dtype, args.kv.k, block + lane, kKvBlockTokens);
-      StoreFeatures(v + head * head_dim, head_dim, geometry.dtype, args.kv.v, block + lane * head_dim, 1);
+      StoreFeatures(k + head * head_dim, head_dim, geometry.dtype, args.kv.k, block + lane,
+                    kKvBlockTokens);
+      StoreFeatures(v + head * head_dim, head_dim, geometry.dtype, args.kv.v,
+                    block + lane * head_dim, 1);
     }
   });
 }
@@ -86,10 +94,11 @@ void CpuBackend::CopyKvPages(const CopyKvPagesArgs& args) {
   const int64_t bytes = elements * static_cast<int64_t>(SizeOf(args.kv.geometry.dtype));
   ForRows(std::ssize(args.copies), 2 * elements, [&](int64_t i) {
     const PageCopy& copy = args.copies[static_cast<size_t>(i)];
-    check.True(copy.from >= 0 && copy.to >= 0 && copy.from != copy.to, "copies", "two distinct pages", copy.to);
+    check.True(copy.from >= 0 && copy.to >= 0 && copy.from != copy.to, "copies",
+               "two distinct pages", copy.to);
     for (void* pool : {args.kv.k, args.kv.v})
-      std::memcpy(static_cast<char*>(pool) + copy.to * bytes, static_cast<const char*>(pool) + copy.from * bytes,
-                  static_cast<size_t>(bytes));
+      std::memcpy(static_cast<char*>(pool) + copy.to * bytes,
+                  static_cast<const char*>(pool) + copy.from * bytes, static_cast<size_t>(bytes));
   });
 }
 

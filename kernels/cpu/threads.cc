@@ -29,7 +29,8 @@ bool SpinUntil(Done&& done) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, bool may_spin) : may_spin_(may_spin) {
-  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { WorkerLoop(worker); });
+  for (int worker = 1; worker < threads; ++worker)
+    workers_.emplace_back([this, worker] { WorkerLoop(worker); });
 }
 
 ThreadPool::~ThreadPool() {

@@ -1,9 +1,11 @@
-// ThreadPool: runs the independent items of one op on a fixed set of threads, the caller among them.
+// ThreadPool: runs the independent items of one op on a fixed set of threads, the caller among
+// them.
 //
-// Thread safety: Run() from one thread at a time. Items are cut by output, so results do not depend on which thread runs
-// which item, nor on how many there are. A worker that the system does not schedule delays nobody: the caller runs
-// whatever has not been claimed, so an oversubscribed machine is slow but never stuck.
-// Between ops workers spin for some 30 us, and only if the pool's threads fit the usable cores; then they sleep.
+// Thread safety: Run() from one thread at a time. Items are cut by output, so results do not depend
+// on which thread runs which item, nor on how many there are. A worker that the system does not
+// schedule delays nobody: the caller runs whatever has not been claimed, so an oversubscribed
+// machine is slow but never stuck. Between ops workers spin for some 30 us, and only if the pool's
+// threads fit the usable cores; then they sleep.
 #pragma once
 
 #include <atomic>
@@ -26,8 +28,8 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // body(item, worker) for every item in [0, items), worker in [0, threads()); returns when all are done. Items are
-  // handed out in ascending order. body must not throw and must not call Run.
+  // body(item, worker) for every item in [0, items), worker in [0, threads()); returns when all are
+  // done. Items are handed out in ascending order. body must not throw and must not call Run.
   template <typename Body>
   void Run(int64_t items, Body&& body) {
     if (items <= 0) return;
@@ -36,8 +38,12 @@ class ThreadPool {
       return;
     }
     using Plain = std::remove_reference_t<Body>;
-    RunErased(items, [](void* context, int64_t item, int worker) { (*static_cast<Plain*>(context))(item, worker); },
-              const_cast<std::remove_const_t<Plain>*>(&body));
+    RunErased(
+        items,
+        [](void* context, int64_t item, int worker) {
+          (*static_cast<Plain*>(context))(item, worker);
+        },
+        const_cast<std::remove_const_t<Plain>*>(&body));
   }
 
  private:
@@ -58,16 +64,16 @@ class ThreadPool {
 
   // Guarded by mu_.
   std::mutex mu_;
-  std::condition_variable wake_;   // workers wait for a job
-  std::condition_variable done_;   // the caller waits for the last worker
-  bool open_ = false;              // a job may be entered
+  std::condition_variable wake_;  // workers wait for a job
+  std::condition_variable done_;  // the caller waits for the last worker
+  bool open_ = false;             // a job may be entered
   bool stop_ = false;
   int sleeping_ = 0;
   bool caller_sleeps_ = false;
 
-  alignas(64) std::atomic<uint64_t> job_{0};     // number of the latest job; spun on
-  alignas(64) std::atomic<int64_t> next_{0};     // next unclaimed item
-  alignas(64) std::atomic<int> inside_{0};       // workers inside the job
+  alignas(64) std::atomic<uint64_t> job_{0};  // number of the latest job; spun on
+  alignas(64) std::atomic<int64_t> next_{0};  // next unclaimed item
+  alignas(64) std::atomic<int> inside_{0};    // workers inside the job
 };
 
 }  // namespace tessera

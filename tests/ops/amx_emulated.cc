@@ -13,8 +13,9 @@ namespace {
 // Subnormal operands and results count as zero.
 float Flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f * x : x; }
 
-// Written after the operation section of TDPBF16PS in the Intel SDM: even and odd k have a sum each within the tile, the
-// two are added, then added to the accumulator. A product of two bf16 is exact in fp32, so multiply-and-add equals FMA.
+// Written after the operation section of TDPBF16PS in the Intel SDM: even and odd k have a sum each
+// within the tile, the two are added, then added to the accumulator. A product of two bf16 is exact
+// in fp32, so multiply-and-add equals FMA.
 class SoftwareTiles {
  public:
   SoftwareTiles() { std::memset(tiles_, 0xff, sizeof tiles_); }  // NaN: what is not loaded shows
@@ -29,7 +30,8 @@ class SoftwareTiles {
   template <int kTile>
   void Store(void* p, int64_t bytes) {
     Check();
-    for (int row = 0; row < 16; ++row) std::memcpy(static_cast<char*>(p) + row * bytes, tiles_[kTile][row], 64);
+    for (int row = 0; row < 16; ++row)
+      std::memcpy(static_cast<char*>(p) + row * bytes, tiles_[kTile][row], 64);
   }
   template <int kC, int kA, int kB>
   void Product() {

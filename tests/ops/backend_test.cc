@@ -1,4 +1,5 @@
-// Around the ops: half types, the thread pool, what a machine offers, refusals of the factory and checks at the launcher.
+// Around the ops: half types, the thread pool, what a machine offers, refusals of the factory and
+// checks at the launcher.
 #include <atomic>
 #include <thread>
 
@@ -28,9 +29,11 @@ TEST(HalfTypes, EveryBitPatternSurvives) {
 }
 
 TEST(HalfTypes, RoundToNearestEven) {
-  // Between two neighbours: the exact middle goes to the even one, a hair beside it to the nearer one.
+  // Between two neighbours: the exact middle goes to the even one, a hair beside it to the nearer
+  // one.
   for (uint32_t bits : {0x0000u, 0x0001u, 0x0002u, 0x03ffu, 0x0400u, 0x3c00u, 0x3c01u, 0x7bfeu}) {
-    const float low = F16ToFloat(static_cast<uint16_t>(bits)), high = F16ToFloat(static_cast<uint16_t>(bits + 1));
+    const float low = F16ToFloat(static_cast<uint16_t>(bits)),
+                high = F16ToFloat(static_cast<uint16_t>(bits + 1));
     const float middle = (low + high) / 2;
     EXPECT_EQ(FloatToF16(middle), bits + (bits & 1)) << bits;
     EXPECT_EQ(FloatToF16(std::nextafter(middle, 1e9f)), bits + 1) << bits;
@@ -130,7 +133,8 @@ TEST(Allocation, ZeroedAlignedAndRefused) {
   const auto refused = backend->Allocate(size_t{1} << 60);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
-  EXPECT_FALSE(backend->AllocateTensor(DType::kF32, {int64_t{1} << 40, int64_t{1} << 40}).has_value());
+  EXPECT_FALSE(
+      backend->AllocateTensor(DType::kF32, {int64_t{1} << 40, int64_t{1} << 40}).has_value());
 }
 
 TEST(LauncherDeathTest, NamesOpArgumentExpectedAndGot) {
@@ -138,17 +142,23 @@ TEST(LauncherDeathTest, NamesOpArgumentExpectedAndGot) {
   const auto backend = MakeBackend({.cpu_isa = "reference", .threads = 1}).value();
   const Floats values(64, 1.0f);
   const auto packed = PackFloats(*backend, values, 8, 8);
-  const GuardedRows x(*backend, 2, 8, 0, Floats(16, 1.0f)), wrong(*backend, 2, 7), out(*backend, 2, 8);
-  EXPECT_DEATH(backend->MatMul({.x = wrong.view(), .w = packed.get(), .out = out.view()}), "MatMul: x: expected K = 8, got \\[2, 7\\] fp32");
-  EXPECT_DEATH(backend->MatMul({.x = x.view(), .w = nullptr, .out = out.view()}), "MatMul: w: expected a pointer, got null");
-  EXPECT_DEATH(backend->RmsNorm({.x = x.view(), .weight = values.data(), .out = wrong.view()}), "RmsNorm: out: expected C = 8");
+  const GuardedRows x(*backend, 2, 8, 0, Floats(16, 1.0f)), wrong(*backend, 2, 7),
+      out(*backend, 2, 8);
+  EXPECT_DEATH(backend->MatMul({.x = wrong.view(), .w = packed.get(), .out = out.view()}),
+               "MatMul: x: expected K = 8, got \\[2, 7\\] fp32");
+  EXPECT_DEATH(backend->MatMul({.x = x.view(), .w = nullptr, .out = out.view()}),
+               "MatMul: w: expected a pointer, got null");
+  EXPECT_DEATH(backend->RmsNorm({.x = x.view(), .weight = values.data(), .out = wrong.view()}),
+               "RmsNorm: out: expected C = 8");
   const std::vector<int32_t> ids = {8, 0};
-  EXPECT_DEATH(backend->Embedding({.ids = ids, .table = packed.get(), .out = out.view()}), "Embedding: ids\\[0\\]: expected 0..7, got 8");
+  EXPECT_DEATH(backend->Embedding({.ids = ids, .table = packed.get(), .out = out.view()}),
+               "Embedding: ids\\[0\\]: expected 0..7, got 8");
   // More than the scratch that every backend starts with, and no Reserve().
   const GuardedRows logits(*backend, 1, 300000);
   const std::vector<SampleRow> rows(1);
   std::vector<SampleResult> results(1);
-  EXPECT_DEATH(backend->Sample({.logits = logits.view(), .rows = rows, .results = results}), "Sample: scratch: expected Reserve");
+  EXPECT_DEATH(backend->Sample({.logits = logits.view(), .rows = rows, .results = results}),
+               "Sample: scratch: expected Reserve");
 }
 
 }  // namespace

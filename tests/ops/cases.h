@@ -1,5 +1,6 @@
-// The case list of the ops: every backend and tier runs all of it (ops_test.cc), against the float64 bodies of
-// reference.h. Shapes are small, odd and ragged on purpose: one case a question, not one a model.
+// The case list of the ops: every backend and tier runs all of it (ops_test.cc), against the
+// float64 bodies of reference.h. Shapes are small, odd and ragged on purpose: one case a question,
+// not one a model.
 #pragma once
 
 #include <cstdint>
@@ -24,20 +25,20 @@ inline std::vector<MatMulCase> MatMulCases() {
   using enum WeightFormat;
   using enum Activation;
   std::vector<MatMulCase> cases = {
-      {0, 8, 8},                                             // no rows
-      {1, 1, 1},                                             // the smallest
-      {1, 64, 16},                                           // one panel, exactly
-      {1, 65, 17, kBF16},                                    // one lane and one k over
-      {2, 33, 100, kF16, kNone, true},                       //
-      {3, 200, 47, kF32, kSilu, true, true},                 // all of the epilogue
-      {5, 96, 130, kBF16, kGelu, true, true, true, 0.37f},   // residual is out itself, gated
-      {8, 128, 64, kF16, kGeluTanh},                         //
+      {0, 8, 8},                                            // no rows
+      {1, 1, 1},                                            // the smallest
+      {1, 64, 16},                                          // one panel, exactly
+      {1, 65, 17, kBF16},                                   // one lane and one k over
+      {2, 33, 100, kF16, kNone, true},                      //
+      {3, 200, 47, kF32, kSilu, true, true},                // all of the epilogue
+      {5, 96, 130, kBF16, kGelu, true, true, true, 0.37f},  // residual is out itself, gated
+      {8, 128, 64, kF16, kGeluTanh},                        //
       {9, 31, 33, kBF16, kQuickGelu, true, false, false, -0.5f, 0, 1, 3},
       {13, 77, 50, kF32, kRelu, false, true, false, 1.0f, 0, 1, 5},
-      {17, 70, 41, kBF16, kNone, false, false, false, 1.0f, 96},  // inner size that a layout pads
+      {17, 70, 41, kBF16, kNone, false, false, false, 1.0f, 96},    // inner size that a layout pads
       {33, 600, 53, kBF16, kNone, true, false, false, 1.0f, 0, 3},  // K in blocks, fused sources
       {64, 1030, 96, kF16, kSilu, false, true, true, 1.0f, 0, 2},
-      {140, 520, 35, kF32, kNone, true},                     // more rows than a row block
+      {140, 520, 35, kF32, kNone, true},  // more rows than a row block
       {130, 64, 300, kBF16, kNone},
   };
   return cases;
@@ -49,8 +50,15 @@ struct RowCase {  // norms, gated activation
   int64_t row_gap = 0;
 };
 inline std::vector<RowCase> RowCases() {
-  return {{0, 16}, {1, 1}, {1, 15}, {2, 16, true}, {3, 17, false, false}, {5, 64, false, true, 4}, {4, 67, true},
-          {33, 100, false, true, 1}, {2, 1029}};
+  return {{0, 16},
+          {1, 1},
+          {1, 15},
+          {2, 16, true},
+          {3, 17, false, false},
+          {5, 64, false, true, 4},
+          {4, 67, true},
+          {33, 100, false, true, 1},
+          {2, 1029}};
 }
 
 struct HeadNormCase {
@@ -58,7 +66,9 @@ struct HeadNormCase {
   int heads;
   int64_t head_dim, row_gap;
 };
-inline std::vector<HeadNormCase> HeadNormCases() { return {{0, 2, 8, 0}, {1, 1, 5, 0}, {3, 4, 12, 20}, {7, 2, 80, 0}}; }
+inline std::vector<HeadNormCase> HeadNormCases() {
+  return {{0, 2, 8, 0}, {1, 1, 5, 0}, {3, 4, 12, 20}, {7, 2, 80, 0}};
+}
 
 struct RopeCase {
   int64_t rows;
@@ -66,8 +76,9 @@ struct RopeCase {
   DType kv_dtype;
 };
 inline std::vector<RopeCase> RopeCases() {
-  return {{0, 2, 1, 8, 8, 16, DType::kF32},   {1, 1, 1, 2, 2, 16, DType::kF32},  {5, 4, 2, 12, 12, 16, DType::kBF16},
-          {9, 6, 2, 20, 8, 16, DType::kF16},  {33, 4, 4, 64, 64, 16, DType::kF32}, {20, 0, 2, 16, 0, 25, DType::kBF16}};
+  return {{0, 2, 1, 8, 8, 16, DType::kF32},    {1, 1, 1, 2, 2, 16, DType::kF32},
+          {5, 4, 2, 12, 12, 16, DType::kBF16}, {9, 6, 2, 20, 8, 16, DType::kF16},
+          {33, 4, 4, 64, 64, 16, DType::kF32}, {20, 0, 2, 16, 0, 25, DType::kBF16}};
 }
 
 // Sequences of a step: `cached` keys stand in the cache before its `rows` rows.
@@ -93,7 +104,8 @@ inline std::vector<SelfCase> SelfCases() {
 struct CrossCase {
   int heads, kv_heads, head_dim, page_tokens;
   DType kv_dtype;
-  std::vector<int> tiles_of_row;  // rows of the same count share their tiles; -1: other tiles, same count as before
+  std::vector<int> tiles_of_row;  // rows of the same count share their tiles; -1: other tiles, same
+                                  // count as before
 };
 inline std::vector<CrossCase> CrossCases() {
   return {{2, 1, 12, 5, DType::kF32, {1}},
@@ -108,8 +120,9 @@ struct DenseCase {
   int64_t keys, row_begin, rows, padding, row_gap;  // the last `padding` tokens are padding
 };
 inline std::vector<DenseCase> DenseCases() {
-  return {{1, 1, 2, 1, 0, 1, 0, 0},    {2, 2, 12, 7, 0, 7, 0, 3},     {2, 1, 20, 65, 3, 40, 9, 0},
-          {3, 3, 80, 130, 0, 130, 70, 0}, {4, 4, 88, 200, 190, 10, 8, 5}, {2, 2, 64, 64, 0, 0, 0, 0}};
+  return {{1, 1, 2, 1, 0, 1, 0, 0},       {2, 2, 12, 7, 0, 7, 0, 3},
+          {2, 1, 20, 65, 3, 40, 9, 0},    {3, 3, 80, 130, 0, 130, 70, 0},
+          {4, 4, 88, 200, 190, 10, 8, 5}, {2, 2, 64, 64, 0, 0, 0, 0}};
 }
 
 struct PatchifyCase {
@@ -117,7 +130,11 @@ struct PatchifyCase {
   int64_t row_begin, rows;
 };
 inline std::vector<PatchifyCase> PatchifyCases() {
-  return {{1, 4, 4, 4, 0, 1}, {2, 9, 14, 4, 0, 12}, {1, 28, 28, 14, 1, 7}, {0, 4, 8, 2, 0, 8}, {3, 5, 5, 1, 20, 0}};
+  return {{1, 4, 4, 4, 0, 1},
+          {2, 9, 14, 4, 0, 12},
+          {1, 28, 28, 14, 1, 7},
+          {0, 4, 8, 2, 0, 8},
+          {3, 5, 5, 1, 20, 0}};
 }
 
 }  // namespace tessera::ops_test

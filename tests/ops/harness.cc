@@ -17,12 +17,19 @@ std::unique_ptr<Backend> BackendUnderTest::Make(int threads) const {
   if (tier == "amx-emulated") {
     backend = std::make_unique<CpuBackend>(AmxEmulatedKernels(), threads, operand_dtype);
   } else {
-    backend = MakeBackend({.device = "cpu", .cpu_isa = tier, .threads = threads, .operand_dtype = operand_dtype}).value();
+    backend =
+        MakeBackend(
+            {.device = "cpu", .cpu_isa = tier, .threads = threads, .operand_dtype = operand_dtype})
+            .value();
   }
-  const bool reserved =
-      backend
-          ->Reserve({.max_rows = 1024, .widest = 4096, .max_heads = 32, .max_head_dim = 256, .max_dense_keys = 512, .vocab = 4096})
-          .has_value();
+  const bool reserved = backend
+                            ->Reserve({.max_rows = 1024,
+                                       .widest = 4096,
+                                       .max_heads = 32,
+                                       .max_head_dim = 256,
+                                       .max_dense_keys = 512,
+                                       .vocab = 4096})
+                            .has_value();
   TESSERA_CHECK(reserved, "out of memory");
   return backend;
 }
@@ -63,7 +70,8 @@ GuardedRows::GuardedRows(Backend& backend, int64_t rows, int64_t columns, int64_
   storage_ = std::move(backend.AllocateTensor(DType::kF32, {size}).value());
   const std::vector<unsigned char> pattern(static_cast<size_t>(size) * sizeof(float), kPattern);
   backend.CopyToDevice(storage_.view(), pattern.data());
-  view_ = TensorView::Of(static_cast<float*>(storage_.view().data) + kGuard, DType::kF32, {rows, columns});
+  view_ = TensorView::Of(static_cast<float*>(storage_.view().data) + kGuard, DType::kF32,
+                         {rows, columns});
   view_.stride[0] = stride_;
 }
 
@@ -75,7 +83,8 @@ void GuardedRows::Set(const Floats& values) {
 
 Floats GuardedRows::Get() const {
   Floats values(static_cast<size_t>(rows_ * columns_));
-  for (int64_t row = 0; row < rows_; ++row) backend_.CopyToHost(values.data() + row * columns_, view_.Rows(row, 1));
+  for (int64_t row = 0; row < rows_; ++row)
+    backend_.CopyToHost(values.data() + row * columns_, view_.Rows(row, 1));
   return values;
 }
 
@@ -88,8 +97,8 @@ void GuardedRows::CheckGuards() const {
     const int64_t at = i - kGuard;
     const bool inside = at >= 0 && at < rows_ * stride_ && at % stride_ < columns_;
     if (!inside && std::memcmp(&all[static_cast<size_t>(i)], &pattern, sizeof pattern) != 0) {
-      ADD_FAILURE() << "guard overwritten at element " << at << " of " << rows_ << " x " << columns_ << ", stride "
-                    << stride_;
+      ADD_FAILURE() << "guard overwritten at element " << at << " of " << rows_ << " x " << columns_
+                    << ", stride " << stride_;
       return;
     }
   }
@@ -101,7 +110,8 @@ DeviceFloats::DeviceFloats(Backend& backend, const Floats& values) {
 }
 
 KvPages::KvPages(Backend& backend, const KvGeometry& geometry, int pages) : backend_(backend) {
-  const int64_t bytes = pages * geometry.page_elements() * static_cast<int64_t>(SizeOf(geometry.dtype));
+  const int64_t bytes =
+      pages * geometry.page_elements() * static_cast<int64_t>(SizeOf(geometry.dtype));
   const std::vector<unsigned char> nan(static_cast<size_t>(bytes), 0xff);
   for (Tensor* pool : {&k_, &v_}) {
     *pool = std::move(backend.AllocateTensor(DType::kU8, {bytes}).value());
@@ -112,37 +122,43 @@ KvPages::KvPages(Backend& backend, const KvGeometry& geometry, int pages) : back
 
 void KvPages::Write(const Floats& k, const Floats& v, std::span<const int64_t> slots) {
   const int64_t columns = int64_t{layer_.geometry.kv_heads} * layer_.geometry.head_dim;
-  const GuardedRows k_rows(backend_, std::ssize(slots), columns, 0, k), v_rows(backend_, std::ssize(slots), columns, 0, v);
+  const GuardedRows k_rows(backend_, std::ssize(slots), columns, 0, k),
+      v_rows(backend_, std::ssize(slots), columns, 0, v);
   backend_.RopeWriteKv({.k = k_rows.view(), .v = v_rows.view(), .slots = slots, .kv = layer_});
 }
 
-std::unique_ptr<PackedMatrix> PackFloats(Backend& backend, const Floats& values, int64_t n, int64_t k,
-                                         const PackSpec& spec) {
+std::unique_ptr<PackedMatrix> PackFloats(Backend& backend, const Floats& values, int64_t n,
+                                         int64_t k, const PackSpec& spec) {
   const SourceMatrix source{.data = values.data(), .dtype = DType::kF32, .rows = n, .columns = k};
   return std::move(backend.Pack({&source, 1}, spec).value());
 }
 
-void ExpectWithin(const Floats& got, const std::vector<Bounded>& want, int64_t columns, const std::string& what) {
+void ExpectWithin(const Floats& got, const std::vector<Bounded>& want, int64_t columns,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   double worst = 0;
   size_t worst_at = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     const double error = std::fabs(got[i] - want[i].value);
     if (error == 0) continue;
-    const double ratio = error / want[i].bound;  // NaN, and any error where none is allowed, count as infinite
-    if (!(ratio <= worst)) worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio, worst_at = i;
+    const double ratio =
+        error / want[i].bound;  // NaN, and any error where none is allowed, count as infinite
+    if (!(ratio <= worst))
+      worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio, worst_at = i;
   }
-  EXPECT_LE(worst, 1.0) << what << ": worst at [" << static_cast<int64_t>(worst_at) / columns << ", "
-                        << static_cast<int64_t>(worst_at) % columns << "]: got " << got[worst_at] << ", want "
-                        << want[worst_at].value << " within " << want[worst_at].bound;
+  EXPECT_LE(worst, 1.0) << what << ": worst at [" << static_cast<int64_t>(worst_at) / columns
+                        << ", " << static_cast<int64_t>(worst_at) % columns << "]: got "
+                        << got[worst_at] << ", want " << want[worst_at].value << " within "
+                        << want[worst_at].bound;
 }
 
-void ExpectSameBits(std::span<const float> got, std::span<const float> want, const std::string& what) {
+void ExpectSameBits(std::span<const float> got, std::span<const float> want,
+                    const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   for (size_t i = 0; i < got.size(); ++i)
     if (std::memcmp(&got[i], &want[i], sizeof(float)) != 0) {
-      ADD_FAILURE() << what << ": first difference at element " << i << ": " << std::hexfloat << got[i] << " against "
-                    << want[i];
+      ADD_FAILURE() << what << ": first difference at element " << i << ": " << std::hexfloat
+                    << got[i] << " against " << want[i];
       return;
     }
 }

@@ -1,7 +1,8 @@
-// What the op tests need around a backend: the list of backends under test, guarded tensors, seeded numbers.
+// What the op tests need around a backend: the list of backends under test, guarded tensors, seeded
+// numbers.
 //
-// All memory goes through Backend::Allocate and its copies, and K/V through RopeWriteKv, so that the same tests run on a
-// device whose memory and layouts the host cannot see.
+// All memory goes through Backend::Allocate and its copies, and K/V through RopeWriteKv, so that
+// the same tests run on a device whose memory and layouts the host cannot see.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,14 +29,18 @@ struct BackendUnderTest {
 // Every tier of this machine x operand dtype, and the AMX kernels over their software tiles.
 std::vector<BackendUnderTest> BackendsUnderTest();
 inline void PrintTo(const BackendUnderTest& backend, std::ostream* out) { *out << backend.name; }
-inline std::string NameOf(const testing::TestParamInfo<BackendUnderTest>& info) { return info.param.name; }
+inline std::string NameOf(const testing::TestParamInfo<BackendUnderTest>& info) {
+  return info.param.name;
+}
 
 class BackendTest : public testing::TestWithParam<BackendUnderTest> {
  protected:
   BackendTest();
   Backend& backend() { return *backend_; }
   // x as a matmul sees it.
-  float Operand(float x) const { return backend_->operand_dtype() == DType::kBF16 ? BF16ToFloat(FloatToBF16(x)) : x; }
+  float Operand(float x) const {
+    return backend_->operand_dtype() == DType::kBF16 ? BF16ToFloat(FloatToBF16(x)) : x;
+  }
 
  private:
   std::unique_ptr<Backend> backend_;
@@ -45,7 +50,9 @@ using Floats = std::vector<float>;
 Floats Random(int64_t count, uint64_t seed, float scale = 1.0f);
 float RoundTo(DType dtype, float value);
 inline float RoundTo(WeightFormat format, float value) {
-  return RoundTo(format == WeightFormat::kF16 ? DType::kF16 : format == WeightFormat::kBF16 ? DType::kBF16 : DType::kF32,
+  return RoundTo(format == WeightFormat::kF16    ? DType::kF16
+                 : format == WeightFormat::kBF16 ? DType::kBF16
+                                                 : DType::kF32,
                  value);
 }
 
@@ -53,7 +60,8 @@ inline float RoundTo(WeightFormat format, float value) {
 class GuardedRows {
  public:
   GuardedRows(Backend& backend, int64_t rows, int64_t columns, int64_t row_gap = 0);
-  GuardedRows(Backend& backend, int64_t rows, int64_t columns, int64_t row_gap, const Floats& values)
+  GuardedRows(Backend& backend, int64_t rows, int64_t columns, int64_t row_gap,
+              const Floats& values)
       : GuardedRows(backend, rows, columns, row_gap) {
     Set(values);
   }
@@ -93,12 +101,14 @@ class KvPages {
   KvLayerView layer_;
 };
 
-std::unique_ptr<PackedMatrix> PackFloats(Backend& backend, const Floats& values, int64_t n, int64_t k,
-                                         const PackSpec& spec = {});
+std::unique_ptr<PackedMatrix> PackFloats(Backend& backend, const Floats& values, int64_t n,
+                                         int64_t k, const PackSpec& spec = {});
 
 // Every element within its bound, else the worst one is printed.
-void ExpectWithin(const Floats& got, const std::vector<Bounded>& want, int64_t columns, const std::string& what);
+void ExpectWithin(const Floats& got, const std::vector<Bounded>& want, int64_t columns,
+                  const std::string& what);
 // The same bits, else the first difference is printed.
-void ExpectSameBits(std::span<const float> got, std::span<const float> want, const std::string& what);
+void ExpectSameBits(std::span<const float> got, std::span<const float> want,
+                    const std::string& what);
 
 }  // namespace tessera::ops_test

@@ -1,5 +1,6 @@
-// The ops again, in float64 and as plainly as they can be written. Beside each result stands the bound on the error that
-// fp32 arithmetic in any order of the terms can make: the tests' tolerances come from here, not from experience.
+// The ops again, in float64 and as plainly as they can be written. Beside each result stands the
+// bound on the error that fp32 arithmetic in any order of the terms can make: the tests' tolerances
+// come from here, not from experience.
 #pragma once
 
 #include <cmath>
@@ -20,7 +21,8 @@ struct Bounded {
   double bound = 0;  // of the absolute error
 };
 
-// a . b: any order of n products and n - 1 additions, each rounded: (n + 1) u sum |a b| (Higham, section 3.1).
+// a . b: any order of n products and n - 1 additions, each rounded: (n + 1) u sum |a b| (Higham,
+// section 3.1).
 inline Bounded Dot(const float* a, const float* b, int64_t n, int64_t b_step = 1) {
   double sum = 0, absolute = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -31,9 +33,9 @@ inline Bounded Dot(const float* a, const float* b, int64_t n, int64_t b_step = 1
   return {sum, (static_cast<double>(n) + 1) * kU * absolute};
 }
 
-// An activation of a value known up to `x.bound`. Slopes of all of them are below 1.13. What the body itself may add:
-// its exponential's argument is rounded (|argument| u), a handful of operations, and, for bodies that compute
-// 1 + erf or 1 + tanh, a cancellation of size u |x|.
+// An activation of a value known up to `x.bound`. Slopes of all of them are below 1.13. What the
+// body itself may add: its exponential's argument is rounded (|argument| u), a handful of
+// operations, and, for bodies that compute 1 + erf or 1 + tanh, a cancellation of size u |x|.
 inline Bounded Activate(Activation activation, Bounded x) {
   const double v = x.value;
   double y = v, argument = 0;
@@ -49,12 +51,13 @@ inline Bounded Activate(Activation activation, Bounded x) {
       break;
     }
   }
-  return {y, 1.13 * x.bound + kU * (8 + 2 * std::fabs(argument)) * std::fabs(y) + 2 * kU * std::fabs(v) + 1e-37};
+  return {y, 1.13 * x.bound + kU * (8 + 2 * std::fabs(argument)) * std::fabs(y) +
+                 2 * kU * std::fabs(v) + 1e-37};
 }
 
 // x[K], w rows of K, as the op sees them after rounding to operand and storage types.
-inline Bounded MatMulElement(const float* x, const float* w, int64_t k, const float* bias, Activation activation,
-                             float gate, const float* residual) {
+inline Bounded MatMulElement(const float* x, const float* w, int64_t k, const float* bias,
+                             Activation activation, float gate, const float* residual) {
   Bounded y = Dot(x, w, k);
   if (bias != nullptr) {
     y.value += *bias;
@@ -84,36 +87,42 @@ inline std::vector<Bounded> RmsNormRow(const float* x, const float* weight, floa
 }
 
 // The mean's error, n u mean|x|, moves every difference and, through the variance, the scale.
-inline std::vector<Bounded> LayerNormRow(const float* x, const float* weight, const float* bias, float eps, int64_t n) {
+inline std::vector<Bounded> LayerNormRow(const float* x, const float* weight, const float* bias,
+                                         float eps, int64_t n) {
   const auto count = static_cast<double>(n);
   double sum = 0, absolute = 0, squares = 0;
   for (int64_t i = 0; i < n; ++i) sum += x[i], absolute += std::fabs(x[i]);
   const double mean = sum / count, mean_error = (count + 1) * kU * absolute / count;
   for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
   const double variance = squares / count + eps, scale = 1 / std::sqrt(variance);
-  const double scale_error = (count / 2 + 8) * kU + mean_error * mean_error / variance + kU * std::fabs(mean) * scale;
+  const double scale_error =
+      (count / 2 + 8) * kU + mean_error * mean_error / variance + kU * std::fabs(mean) * scale;
   std::vector<Bounded> out(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const double normal = (x[i] - mean) * scale;
     const double y = normal * weight[i] + (bias != nullptr ? bias[i] : 0);
     const double moved = (mean_error + kU * (std::fabs(x[i]) + std::fabs(mean))) * scale;
     out[static_cast<size_t>(i)] = {
-        y, std::fabs(weight[i]) * (moved + scale_error * std::fabs(normal)) + 3 * kU * (std::fabs(normal * weight[i]) + std::fabs(y)) + 1e-37};
+        y, std::fabs(weight[i]) * (moved + scale_error * std::fabs(normal)) +
+               3 * kU * (std::fabs(normal * weight[i]) + std::fabs(y)) + 1e-37};
   }
   return out;
 }
 
-// Softmax attention of one query over `keys` keys; key(j), value(j) give rows of D, sees(j) the mask.
-// Bound: a score is off by its dot product's bound, so a weight by twice the largest such (numerator and sum), plus
-// exponentials (3 u, and the argument's rounding), rescaling once a block of 64, and two sums over the keys.
-// `naive` is the same in fp32, in one pass over the keys after the maximum: what the same precision gives without blocks.
+// Softmax attention of one query over `keys` keys; key(j), value(j) give rows of D, sees(j) the
+// mask. Bound: a score is off by its dot product's bound, so a weight by twice the largest such
+// (numerator and sum), plus exponentials (3 u, and the argument's rounding), rescaling once a block
+// of 64, and two sums over the keys. `naive` is the same in fp32, in one pass over the keys after
+// the maximum: what the same precision gives without blocks.
 struct AttentionRow {
   std::vector<Bounded> out;
   std::vector<float> naive;
 };
 template <typename Key, typename Value, typename Sees>
-AttentionRow Attend(const float* q, int64_t dim, int64_t keys, float scale, Key&& key, Value&& value, Sees&& sees) {
-  AttentionRow row{std::vector<Bounded>(static_cast<size_t>(dim)), std::vector<float>(static_cast<size_t>(dim), 0.0f)};
+AttentionRow Attend(const float* q, int64_t dim, int64_t keys, float scale, Key&& key,
+                    Value&& value, Sees&& sees) {
+  AttentionRow row{std::vector<Bounded>(static_cast<size_t>(dim)),
+                   std::vector<float>(static_cast<size_t>(dim), 0.0f)};
   std::vector<double> s(static_cast<size_t>(keys));
   std::vector<float> naive(static_cast<size_t>(keys));
   double max = -std::numeric_limits<double>::infinity(), score_error = 0, most = 0;
@@ -154,7 +163,9 @@ AttentionRow Attend(const float* q, int64_t dim, int64_t keys, float scale, Key&
   for (int64_t d = 0; d < dim; ++d) {
     const auto at = static_cast<size_t>(d);
     row.out[at].value /= sum;
-    row.out[at].bound = (2 * weight_error + 2 * (static_cast<double>(seen) + blocks) * kU) * absolute[at] / sum + 1e-37;
+    row.out[at].bound =
+        (2 * weight_error + 2 * (static_cast<double>(seen) + blocks) * kU) * absolute[at] / sum +
+        1e-37;
     row.naive[at] /= naive_sum;
   }
   return row;

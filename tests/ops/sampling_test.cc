@@ -11,7 +11,8 @@ namespace {
 TEST(Philox, KnownAnswers) {
   // Random123's kat_vectors for philox4x32-10: counter, key, result.
   using Words = std::array<uint32_t, 4>;
-  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}),
+            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
             (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
@@ -48,21 +49,27 @@ int32_t Plain(const Floats& logits, const SampleRow& row) {
     for (const TokenCount& count : row.counts)
       if (count.id == id) {
         l = l > 0 ? l / row.repetition_penalty : l * row.repetition_penalty;
-        l -= row.frequency_penalty * static_cast<float>(count.in_output) + (count.in_output > 0 ? row.presence_penalty : 0.0f);
+        l -= row.frequency_penalty * static_cast<float>(count.in_output) +
+             (count.in_output > 0 ? row.presence_penalty : 0.0f);
       }
-    if (std::find(row.banned.begin(), row.banned.end(), id) == row.banned.end()) entries.push_back({l, id});
+    if (std::find(row.banned.begin(), row.banned.end(), id) == row.banned.end())
+      entries.push_back({l, id});
   }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.l > b.l || (a.l == b.l && a.id < b.id); });
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return a.l > b.l || (a.l == b.l && a.id < b.id);
+  });
   if (row.temperature == 0) return entries[0].id;
   std::vector<uint64_t> weights;
   for (const Entry& entry : entries)
-    weights.push_back(SampleWeight((entry.l / row.temperature - entries[0].l / row.temperature) * 1.4426950408889634));
+    weights.push_back(SampleWeight((entry.l / row.temperature - entries[0].l / row.temperature) *
+                                   1.4426950408889634));
   const auto sum_of = [&] {
     uint64_t sum = 0;
     for (uint64_t w : weights) sum += w;
     return sum;
   };
-  if (row.top_k > 0 && weights.size() > static_cast<size_t>(row.top_k)) weights.resize(static_cast<size_t>(row.top_k));
+  if (row.top_k > 0 && weights.size() > static_cast<size_t>(row.top_k))
+    weights.resize(static_cast<size_t>(row.top_k));
   if (row.top_p < 1) {
     const double enough = static_cast<double>(row.top_p) * static_cast<double>(sum_of());
     uint64_t running = 0;
@@ -72,8 +79,12 @@ int32_t Plain(const Floats& logits, const SampleRow& row) {
     }
   }
   if (row.min_p > 0)
-    while (weights.size() > 1 && static_cast<double>(weights.back()) < static_cast<double>(row.min_p) * 0x1p40) weights.pop_back();
-  const auto target = static_cast<uint64_t>(static_cast<unsigned __int128>(SampleBits(row.seed, row.position, row.choice)) * sum_of() >> 64);
+    while (weights.size() > 1 &&
+           static_cast<double>(weights.back()) < static_cast<double>(row.min_p) * 0x1p40)
+      weights.pop_back();
+  const auto target = static_cast<uint64_t>(
+      static_cast<unsigned __int128>(SampleBits(row.seed, row.position, row.choice)) * sum_of() >>
+      64);
   uint64_t running = 0;
   for (size_t i = 0; i < weights.size(); ++i)
     if ((running += weights[i]) > target) return entries[i].id;
@@ -95,7 +106,8 @@ INSTANTIATE_TEST_SUITE_P(Backends, Sampling, testing::Values(BackendsUnderTest()
 TEST_P(Sampling, EqualsTheDefinition) {
   const int64_t vocab = 1500;
   const std::vector<TokenCount> counts = {{3, 1, 0}, {5, 0, 2}, {700, 4, 1}, {9, 0, 1}};
-  const std::vector<LogitBias> bias = {{4, 2.5f}, {700, -1.0f}, {5000, 9.0f}};  // an id beyond the vocabulary is ignored
+  const std::vector<LogitBias> bias = {
+      {4, 2.5f}, {700, -1.0f}, {5000, 9.0f}};  // an id beyond the vocabulary is ignored
   const std::vector<int32_t> banned = {7, 1200, -1};
   Floats logits = Random(4 * vocab, 1000, 4.0f);
   for (size_t i = 0; i < logits.size(); i += 3) logits[i] = std::round(logits[i]);  // many ties
@@ -107,11 +119,17 @@ TEST_P(Sampling, EqualsTheDefinition) {
         for (float top_p : {1.0f, 0.9f, 0.3f, 1e-6f})
           for (float min_p : {0.0f, 0.05f, 1.0f})
             for (bool penalties : {false, true}) {
-              SampleRow row{.logits_row = logits_row, .temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p,
-                            .seed = rows.size() * 77, .choice = static_cast<uint32_t>(rows.size() % 3),
+              SampleRow row{.logits_row = logits_row,
+                            .temperature = temperature,
+                            .top_k = top_k,
+                            .top_p = top_p,
+                            .min_p = min_p,
+                            .seed = rows.size() * 77,
+                            .choice = static_cast<uint32_t>(rows.size() % 3),
                             .position = static_cast<uint32_t>(rows.size())};
               if (penalties) {
-                row.repetition_penalty = 1.3f, row.frequency_penalty = 0.2f, row.presence_penalty = 0.5f;
+                row.repetition_penalty = 1.3f, row.frequency_penalty = 0.2f,
+                row.presence_penalty = 0.5f;
                 row.counts = counts, row.bias = bias, row.banned = banned;
               }
               rows.push_back(row);
@@ -119,7 +137,8 @@ TEST_P(Sampling, EqualsTheDefinition) {
   std::vector<SampleResult> results(rows.size());
   backend().Sample({.logits = device_rows.view(), .rows = rows, .results = results});
   for (size_t i = 0; i < rows.size(); ++i) {
-    const Floats mine(logits.begin() + rows[i].logits_row * vocab, logits.begin() + (rows[i].logits_row + 1) * vocab);
+    const Floats mine(logits.begin() + rows[i].logits_row * vocab,
+                      logits.begin() + (rows[i].logits_row + 1) * vocab);
     EXPECT_EQ(results[i].id, Plain(mine, rows[i])) << "row " << i;
     EXPECT_FALSE(results[i].invalid);
   }
@@ -132,10 +151,13 @@ TEST_P(Sampling, DrawsTheDistribution) {
   std::vector<double> got(logits.size(), 0), want;
   double sum = 0;
   for (float l : logits) want.push_back(std::exp(l / 0.8)), sum += want.back();
-  for (int i = 0; i < draws; ++i) ++got[static_cast<size_t>(One(logits, {.temperature = 0.8f, .seed = 42, .position = static_cast<uint32_t>(i)}).id)];
+  for (int i = 0; i < draws; ++i)
+    ++got[static_cast<size_t>(
+        One(logits, {.temperature = 0.8f, .seed = 42, .position = static_cast<uint32_t>(i)}).id)];
   for (size_t i = 0; i < logits.size(); ++i) {
     const double p = want[i] / sum;
-    EXPECT_NEAR(got[i] / draws, p, 5 * std::sqrt(p * (1 - p) / draws)) << i;  // five standard deviations
+    EXPECT_NEAR(got[i] / draws, p, 5 * std::sqrt(p * (1 - p) / draws))
+        << i;  // five standard deviations
   }
 }
 
@@ -152,7 +174,8 @@ TEST_P(Sampling, SeedPositionAndChoiceEachMatter) {
 }
 
 TEST_P(Sampling, BadLogitsAndNothingLeft) {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              infinity = std::numeric_limits<float>::infinity();
   EXPECT_TRUE(One({1, nan, 2}, {}).invalid);
   EXPECT_TRUE(One({1, infinity, 2}, {}).invalid);
   EXPECT_TRUE(One({-infinity, -infinity}, {.temperature = 1}).invalid);
@@ -190,7 +213,9 @@ TEST_P(Sampling, LogprobsAreTheModelsOwn) {
   EXPECT_EQ(result.top[1].id, 17);
   EXPECT_EQ(result.top[2].id, 400);
   EXPECT_NEAR(result.top[0].logprob, -std::log(sum), 1e-5);
-  for (int i = 1; i < 5; ++i) EXPECT_LE(result.top[static_cast<size_t>(i)].logprob, result.top[static_cast<size_t>(i - 1)].logprob);
+  for (int i = 1; i < 5; ++i)
+    EXPECT_LE(result.top[static_cast<size_t>(i)].logprob,
+              result.top[static_cast<size_t>(i - 1)].logprob);
   EXPECT_EQ(One({1, 2}, {.logprobs = 20}).alternatives, 2);
   EXPECT_EQ(One({1, 2}, {.logprobs = 0}).alternatives, 0);
   EXPECT_NEAR(One({0, 0}, {.logprobs = 0}).logprob, -std::log(2.0), 1e-6);

@@ -1,8 +1,10 @@
-// The attention micro-kernel of the vector tiers: one block of 64 keys for up to 8 query vectors (AttendBlock).
+// The attention micro-kernel of the vector tiers: one block of 64 keys for up to 8 query vectors
+// (AttendBlock).
 //
-// Scores: a vector holds 16 keys of one feature, a query's feature is broadcast: each score is one chain of FMAs in
-// ascending d. Output: a vector holds 16 features of one key's V, the key's weight is broadcast: each output is one chain
-// in ascending key. Both are the same whatever queries share the call.
+// Scores: a vector holds 16 keys of one feature, a query's feature is broadcast: each score is one
+// chain of FMAs in ascending d. Output: a vector holds 16 features of one key's V, the key's weight
+// is broadcast: each output is one chain in ascending key. Both are the same whatever queries share
+// the call.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +38,14 @@ TESSERA_INLINE void Scores(const AttendBlock& block, int first, float (&scores)[
   const int64_t stride = block.padded_dim;
   for (int d = 0; d < block.head_dim; ++d, ++q) {
     V keys[kBlocks];
-    Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) { keys[b] = Format::Load(k[b] + d * kLanes); });
+    Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
+      keys[b] = Format::Load(k[b] + d * kLanes);
+    });
     Unroll<V, kQueries>([&](auto i) __attribute__((always_inline)) {
       const V x = V::Set1(q[i * stride]);
-      Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) { acc[i][b] = V::Fma(x, keys[b], acc[i][b]); });
+      Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
+        acc[i][b] = V::Fma(x, keys[b], acc[i][b]);
+      });
     });
   }
   const V scale = V::Set1(block.scale);
@@ -52,13 +58,15 @@ TESSERA_INLINE void Scores(const AttendBlock& block, int first, float (&scores)[
 
 // Scores become weights exp(s - m'), 0 where not visible; max and sum move on. Returns exp(m - m').
 template <typename V>
-TESSERA_INLINE float Soften(float* scores, int key_blocks, uint64_t visible, float* running_max, float* running_sum) {
+TESSERA_INLINE float Soften(float* scores, int key_blocks, uint64_t visible, float* running_max,
+                            float* running_sum) {
   const V minus_infinity = V::Set1(-__builtin_inff());
   V masked[4];
   V most = V::Set1(*running_max);
   for (int b = 0; b < 4; ++b) {
     const auto bits = static_cast<uint32_t>(visible >> (b * kLanes)) & 0xffffu;
-    masked[b] = b < key_blocks ? V::Select(bits, V::Load(scores + b * kLanes), minus_infinity) : minus_infinity;
+    masked[b] = b < key_blocks ? V::Select(bits, V::Load(scores + b * kLanes), minus_infinity)
+                               : minus_infinity;
     most = V::Max(most, masked[b]);
   }
   const float max = most.MaxLane();
@@ -71,16 +79,19 @@ TESSERA_INLINE float Soften(float* scores, int key_blocks, uint64_t visible, flo
   }
   float shrink[kLanes];
   Exp(V::Set1(*running_max) - max_lanes).Store(shrink);
-  *running_sum = *running_sum * shrink[0] + ((weights[0] + weights[1]) + (weights[2] + weights[3])).Sum();
+  *running_sum =
+      *running_sum * shrink[0] + ((weights[0] + weights[1]) + (weights[2] + weights[3])).Sum();
   *running_max = max;
   return shrink[0];
 }
 
-// out[i][features] = out * shrink[i] + sum over `keys` of weight * V, for kQueries queries from `first` on that share the
-// keys. Queries whose bit in `active` is not set are computed with the others and thrown away.
+// out[i][features] = out * shrink[i] + sum over `keys` of weight * V, for kQueries queries from
+// `first` on that share the keys. Queries whose bit in `active` is not set are computed with the
+// others and thrown away.
 template <typename V, typename Format, int kQueries, int kVectors, bool kWhole>
-TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active, const float (*weights)[64],
-                            const float* shrink, const uint8_t* keys, int key_count, int feature, int lanes) {
+TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active,
+                            const float (*weights)[64], const float* shrink, const uint8_t* keys,
+                            int key_count, int feature, int lanes) {
   using Type = typename Format::Type;
   V acc[kQueries][kVectors];
   float* out = block.out + int64_t{first} * block.padded_dim + feature;
@@ -92,7 +103,8 @@ TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active
   });
   for (int n = 0; n < key_count; ++n) {
     const int key = keys[n];
-    const Type* v = static_cast<const Type*>(block.v[key / kLanes]) + (key % kLanes) * block.head_dim + feature;
+    const Type* v =
+        static_cast<const Type*>(block.v[key / kLanes]) + (key % kLanes) * block.head_dim + feature;
     V values[kVectors];
     Unroll<V, kVectors>([&](auto f) __attribute__((always_inline)) {
       if constexpr (kWhole) {
@@ -103,7 +115,9 @@ TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active
     });
     Unroll<V, kQueries>([&](auto i) __attribute__((always_inline)) {
       const V p = V::Set1(weights[first + i][key]);
-      Unroll<V, kVectors>([&](auto f) __attribute__((always_inline)) { acc[i][f] = V::Fma(p, values[f], acc[i][f]); });
+      Unroll<V, kVectors>([&](auto f) __attribute__((always_inline)) {
+        acc[i][f] = V::Fma(p, values[f], acc[i][f]);
+      });
     });
   }
   Unroll<V, kQueries>([&](auto i) __attribute__((always_inline)) {
@@ -115,17 +129,20 @@ TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active
 }
 
 template <typename V, typename Format, int kQueries>
-TESSERA_INLINE void AllFeatures(const AttendBlock& block, int first, uint32_t active, const float (*weights)[64],
-                                const float* shrink, const uint8_t* keys, int key_count) {
+TESSERA_INLINE void AllFeatures(const AttendBlock& block, int first, uint32_t active,
+                                const float (*weights)[64], const float* shrink,
+                                const uint8_t* keys, int key_count) {
   constexpr int kVectors = FeaturesAtOnce<V, kQueries>();
   int feature = 0;
   for (; feature + kVectors * kLanes <= block.head_dim; feature += kVectors * kLanes)
-    Outputs<V, Format, kQueries, kVectors, true>(block, first, active, weights, shrink, keys, key_count, feature, 0);
+    Outputs<V, Format, kQueries, kVectors, true>(block, first, active, weights, shrink, keys,
+                                                 key_count, feature, 0);
   for (; feature + kLanes <= block.head_dim; feature += kLanes)
-    Outputs<V, Format, kQueries, 1, true>(block, first, active, weights, shrink, keys, key_count, feature, 0);
+    Outputs<V, Format, kQueries, 1, true>(block, first, active, weights, shrink, keys, key_count,
+                                          feature, 0);
   if (feature < block.head_dim)
-    Outputs<V, Format, kQueries, 1, false>(block, first, active, weights, shrink, keys, key_count, feature,
-                                           block.head_dim - feature);
+    Outputs<V, Format, kQueries, 1, false>(block, first, active, weights, shrink, keys, key_count,
+                                           feature, block.head_dim - feature);
 }
 
 template <typename V>
@@ -140,7 +157,8 @@ void AttendQueries(const AttendBlock& block) {
   alignas(64) float weights[kQueries][64];
   constexpr int kBlocks = KeyBlocksAtOnce<V, kQueries>();
   int b = 0;
-  for (; b + kBlocks <= block.key_blocks; b += kBlocks) Scores<V, Format, kQueries, kBlocks>(block, b, weights);
+  for (; b + kBlocks <= block.key_blocks; b += kBlocks)
+    Scores<V, Format, kQueries, kBlocks>(block, b, weights);
   for (; b < block.key_blocks; ++b) Scores<V, Format, kQueries, 1>(block, b, weights);
 
   float shrink[kQueries];
@@ -152,9 +170,11 @@ void AttendQueries(const AttendBlock& block) {
     active |= 1u << i;
     all &= block.visible[i];
     any |= block.visible[i];
-    shrink[i] = Soften<V>(weights[i], block.key_blocks, block.visible[i], block.max + i, block.sum + i);
+    shrink[i] =
+        Soften<V>(weights[i], block.key_blocks, block.visible[i], block.max + i, block.sum + i);
   }
-  // All queries together up to the first key that one sees and another does not, then each on its own, in order.
+  // All queries together up to the first key that one sees and another does not, then each on its
+  // own, in order.
   const uint64_t differ = all ^ any;
   const uint64_t together = differ == 0 ? ~uint64_t{0} : (differ & (~differ + 1)) - 1;
   uint8_t keys[64];

@@ -1,15 +1,17 @@
-// The matmul micro-kernel of the vector tiers: kRows x kPanels accumulators in registers, weights streamed, operand rows
-// broadcast.
+// The matmul micro-kernel of the vector tiers: kRows x kPanels accumulators in registers, weights
+// streamed, operand rows broadcast.
 //
-// One row is bound by memory, so several panels give independent chains (an FMA takes 4 cycles) and long streams;
-// many rows are bound by FMAs, so the panels per row shrink until the accumulators fill the register file.
+// One row is bound by memory, so several panels give independent chains (an FMA takes 4 cycles) and
+// long streams; many rows are bound by FMAs, so the panels per row shrink until the accumulators
+// fill the register file.
 #pragma once
 
 #include "kernels/cpu/isa/simd.h"
 
 namespace tessera::cpu {
 
-// Panels that a tile of `rows` rows takes side by side: accumulators, weights and one broadcast fit the registers.
+// Panels that a tile of `rows` rows takes side by side: accumulators, weights and one broadcast fit
+// the registers.
 template <typename V>
 constexpr int PanelsOf(int rows) {
   if (V::kRegisters >= 32) return rows == 1 ? 4 : rows == 2 ? 6 : rows <= 4 ? 6 : rows <= 6 ? 4 : 3;
@@ -23,7 +25,8 @@ constexpr int RowsOf() {
 template <typename V, typename Format, int kRows, int kPanels>
 TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
   using Type = typename Format::Type;
-  // A weight line is prefetched this many steps of k ahead. The hardware prefetcher alone stops at each 4 KiB page.
+  // A weight line is prefetched this many steps of k ahead. The hardware prefetcher alone stops at
+  // each 4 KiB page.
   constexpr int64_t kAhead = 48;
   const Type* w = static_cast<const Type*>(tile.w) + first_panel * tile.panel_stride;
   const int64_t stride = tile.panel_stride;
@@ -43,7 +46,9 @@ TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
     });
     Unroll<V, kRows>([&](auto r) __attribute__((always_inline)) {
       const V x = V::Set1(a[r]);
-      Unroll<V, kPanels>([&](auto p) __attribute__((always_inline)) { acc[r][p] = V::Fma(x, line[p], acc[r][p]); });
+      Unroll<V, kPanels>([&](auto p) __attribute__((always_inline)) {
+        acc[r][p] = V::Fma(x, line[p], acc[r][p]);
+      });
     });
   }
   Unroll<V, kRows>([&](auto r) __attribute__((always_inline)) {
@@ -55,7 +60,8 @@ TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
 
 template <typename V, typename Format, int kRows>
 void TileOfRows(const MatMulTile& tile) {
-  if (tile.panels == PanelsOf<V>(kRows)) return TileBody<V, Format, kRows, PanelsOf<V>(kRows)>(tile, 0);
+  if (tile.panels == PanelsOf<V>(kRows))
+    return TileBody<V, Format, kRows, PanelsOf<V>(kRows)>(tile, 0);
   for (int p = 0; p < tile.panels; ++p) TileBody<V, Format, kRows, 1>(tile, p);
 }
 

@@ -1,5 +1,5 @@
-// What the bodies of the vector tiers share. `V` is the tier's vector of 16 fp32 lanes (vec_avx2.h, vec_avx512.h); every
-// template here depends on it, so that no two tiers ever share compiled code.
+// What the bodies of the vector tiers share. `V` is the tier's vector of 16 fp32 lanes (vec_avx2.h,
+// vec_avx512.h); every template here depends on it, so that no two tiers ever share compiled code.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,14 @@
 
 namespace tessera::cpu {
 
-// body(integral_constant 0), body(1), ...: unrolled before the optimiser looks at arrays, so they become registers.
+// body(integral_constant 0), body(1), ...: unrolled before the optimiser looks at arrays, so they
+// become registers.
 template <typename V, int kCount, typename Body>
 TESSERA_INLINE void Unroll(Body&& body) {
   [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, kIndex>{}), ...);
-  }(std::make_integer_sequence<int, kCount>{});
+  }
+  (std::make_integer_sequence<int, kCount>{});
 }
 
 // Storage formats of weights and K/V. All widen to fp32 exactly.
@@ -41,12 +43,14 @@ struct BF16 {
 };
 
 // e^x within 1 ulp or so; 0 below -87.7, infinity above 88.4, NaN stays NaN.
-// x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q fitted at Chebyshev nodes (relative error 1e-8).
+// x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q fitted at Chebyshev nodes (relative
+// error 1e-8).
 template <typename V>
 TESSERA_INLINE V Exp(V x) {
   x = V::Max(V::Set1(-88.0f), V::Min(V::Set1(88.8f), x));
   const V n = V::Round(x * V::Set1(1.44269504f));
-  V r = V::Fma(n, V::Set1(-0.693359375f), x);    // ln 2 in two parts; the product with the first is exact
+  V r = V::Fma(n, V::Set1(-0.693359375f),
+               x);  // ln 2 in two parts; the product with the first is exact
   r = V::Fma(n, V::Set1(2.12194440e-4f), r);
   V q = V::Set1(1.3933648927e-3f);
   q = V::Fma(q, r, V::Set1(8.3631815450e-3f));
@@ -56,8 +60,9 @@ TESSERA_INLINE V Exp(V x) {
   return V::Fma(q, r * r, r + V::Set1(1.0f)) * V::Pow2(n);
 }
 
-// x * Phi(x). For z = |x| / sqrt(2): erfc(z) = t exp(P(t) - z^2), t = 1 / (1 + z / 2), P fitted on z in [0, 10] (5e-8).
-// Phi(x) = erfc / 2 below zero, so that nothing cancels there; 1 - erfc / 2 above.
+// x * Phi(x). For z = |x| / sqrt(2): erfc(z) = t exp(P(t) - z^2), t = 1 / (1 + z / 2), P fitted on
+// z in [0, 10] (5e-8). Phi(x) = erfc / 2 below zero, so that nothing cancels there; 1 - erfc / 2
+// above.
 template <typename V>
 TESSERA_INLINE V Gelu(V x) {
   const V z = V::Abs(x) * V::Set1(0.707106781f);
@@ -102,22 +107,27 @@ TESSERA_INLINE void WithActivation(Activation activation, Body&& body) {
     case Activation::kNone: return body(std::integral_constant<Activation, Activation::kNone>{});
     case Activation::kSilu: return body(std::integral_constant<Activation, Activation::kSilu>{});
     case Activation::kGelu: return body(std::integral_constant<Activation, Activation::kGelu>{});
-    case Activation::kGeluTanh: return body(std::integral_constant<Activation, Activation::kGeluTanh>{});
-    case Activation::kQuickGelu: return body(std::integral_constant<Activation, Activation::kQuickGelu>{});
+    case Activation::kGeluTanh:
+      return body(std::integral_constant<Activation, Activation::kGeluTanh>{});
+    case Activation::kQuickGelu:
+      return body(std::integral_constant<Activation, Activation::kQuickGelu>{});
     case Activation::kRelu: return body(std::integral_constant<Activation, Activation::kRelu>{});
   }
 }
 
-// body(i, load, store) for i = 0, 16, ...: whole vectors, then the last n % 16 lanes by masks. A lane's bits do not depend
-// on which of the two it went through.
+// body(i, load, store) for i = 0, 16, ...: whole vectors, then the last n % 16 lanes by masks. A
+// lane's bits do not depend on which of the two it went through.
 template <typename V, typename Body>
 TESSERA_INLINE void ForLanes(int64_t n, Body&& body) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    body(i, [](const float* p) { return V::Load(p); }, [](float* p, V x) { x.Store(p); });
+    body(
+        i, [](const float* p) { return V::Load(p); }, [](float* p, V x) { x.Store(p); });
   if (i < n) {
     const int left = static_cast<int>(n - i);
-    body(i, [left](const float* p) { return V::LoadPart(p, left); }, [left](float* p, V x) { x.StorePart(p, left); });
+    body(
+        i, [left](const float* p) { return V::LoadPart(p, left); },
+        [left](float* p, V x) { x.StorePart(p, left); });
   }
 }
 

@@ -14,10 +14,12 @@ int64_t FmaLoopBody(int64_t rounds, float* sink) {
   const V a = V::Set1(0.999f), b = V::Set1(1e-3f);
   V acc[kChains];
   Unroll<V, kChains>([&](auto i) __attribute__((always_inline)) {
-    acc[i] = V::Set1(static_cast<float>(static_cast<int>(i)));  // all different, or the compiler computes fewer
+    acc[i] = V::Set1(
+        static_cast<float>(static_cast<int>(i)));  // all different, or the compiler computes fewer
   });
   for (int64_t round = 0; round < rounds; ++round)
-    Unroll<V, kChains>([&](auto i) __attribute__((always_inline)) { acc[i] = V::Fma(acc[i], a, b); });
+    Unroll<V, kChains>([&](auto i)
+                           __attribute__((always_inline)) { acc[i] = V::Fma(acc[i], a, b); });
   V sum = b;
   Unroll<V, kChains>([&](auto i) __attribute__((always_inline)) { sum = sum + acc[i]; });
   *sink += sum.Sum();

@@ -1,4 +1,5 @@
-// 16 fp32 lanes in two registers. Included by isa/avx2 only. Every operation gives the bits of vec_avx512.h.
+// 16 fp32 lanes in two registers. Included by isa/avx2 only. Every operation gives the bits of
+// vec_avx512.h.
 #pragma once
 
 #include <immintrin.h>
@@ -27,7 +28,9 @@ struct Vec {
     _mm256_maskstore_ps(p + 8, First(n - 8), hi);
   }
 
-  static Vec LoadF16(const uint16_t* p) { return {_mm256_cvtph_ps(Half(p)), _mm256_cvtph_ps(Half(p + 8))}; }
+  static Vec LoadF16(const uint16_t* p) {
+    return {_mm256_cvtph_ps(Half(p)), _mm256_cvtph_ps(Half(p + 8))};
+  }
   static Vec LoadBF16(const uint16_t* p) { return {WidenBF16(Half(p)), WidenBF16(Half(p + 8))}; }
   // There is no masked load of 16-bit lanes: a copy, for the last lanes of odd head dims only.
   static Vec LoadF16Part(const uint16_t* p, int n) { return LoadF16(Copy(p, n).bits); }
@@ -36,14 +39,23 @@ struct Vec {
   static Vec Fma(Vec a, Vec b, Vec c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
   }
-  friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
-  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
-  friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
-  friend Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  friend Vec operator+(Vec a, Vec b) {
+    return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+  }
+  friend Vec operator-(Vec a, Vec b) {
+    return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+  }
+  friend Vec operator*(Vec a, Vec b) {
+    return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+  }
+  friend Vec operator/(Vec a, Vec b) {
+    return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+  }
   static Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
   static Vec Min(Vec a, Vec b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
   static Vec Select(uint32_t bits, Vec a, Vec b) {
-    return {_mm256_blendv_ps(b.lo, a.lo, Mask(bits)), _mm256_blendv_ps(b.hi, a.hi, Mask(bits >> 8))};
+    return {_mm256_blendv_ps(b.lo, a.lo, Mask(bits)),
+            _mm256_blendv_ps(b.hi, a.hi, Mask(bits >> 8))};
   }
   static Vec SelectPositive(Vec x, Vec a, Vec b) {
     const __m256 zero = _mm256_setzero_ps();
@@ -82,7 +94,9 @@ struct Vec {
     for (int i = 0; i < n; ++i) copy.bits[i] = p[i];
     return copy;
   }
-  static __m128i Half(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+  static __m128i Half(const uint16_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
   static __m256 WidenBF16(__m128i bits) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
@@ -97,8 +111,8 @@ struct Vec {
   // All ones in lanes whose bit is set.
   static __m256 Mask(uint32_t bits) {
     const __m256i select = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    return _mm256_castsi256_ps(
-        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), select), select));
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(
+        _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), select), select));
   }
 };
 

@@ -25,8 +25,12 @@ struct Vec {
   static Vec LoadBF16(const uint16_t* p) {
     return WidenBF16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static Vec LoadF16Part(const uint16_t* p, int n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p))}; }
-  static Vec LoadBF16Part(const uint16_t* p, int n) { return WidenBF16(_mm256_maskz_loadu_epi16(First(n), p)); }
+  static Vec LoadF16Part(const uint16_t* p, int n) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p))};
+  }
+  static Vec LoadBF16Part(const uint16_t* p, int n) {
+    return WidenBF16(_mm256_maskz_loadu_epi16(First(n), p));
+  }
 
   // a * b + c, rounded once.
   static Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -42,10 +46,13 @@ struct Vec {
     return {_mm512_mask_blend_ps(static_cast<__mmask16>(bits), b.v, a.v)};
   }
   static Vec SelectPositive(Vec x, Vec a, Vec b) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), b.v, a.v)};
+    return {
+        _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), b.v, a.v)};
   }
   static Vec Abs(Vec x) { return {_mm512_abs_ps(x.v)}; }
-  static Vec Round(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  static Vec Round(Vec x) {
+    return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+  }
   // 2^n for whole n in -127 (0) .. 128 (inf).
   static Vec Pow2(Vec n) {
     const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));

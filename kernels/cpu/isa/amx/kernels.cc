@@ -1,4 +1,5 @@
-// The amx tier: bf16 operands with bf16 weights go through tile products, everything else through the AVX-512 bodies.
+// The amx tier: bf16 operands with bf16 weights go through tile products, everything else through
+// the AVX-512 bodies.
 #include "kernels/cpu/kernels.h"
 
 #if defined(__x86_64__)
@@ -20,14 +21,15 @@ struct alignas(64) TileConfig {
 
 class HardwareTiles {
  public:
-  // The configuration is a thread's own. It is set and released around each kernel (some 100 cycles of thousands), so
-  // that no thread carries 8 KiB of tile state through context switches.
+  // The configuration is a thread's own. It is set and released around each kernel (some 100 cycles
+  // of thousands), so that no thread carries 8 KiB of tile state through context switches.
   void Configure() {
     const TileConfig config;
     _tile_loadconfig(&config);
   }
   void Release() { _tile_release(); }
-  // The compilers' intrinsics take the number of a tile as a literal only. AT&T order: the target is last.
+  // The compilers' intrinsics take the number of a tile as a literal only. AT&T order: the target
+  // is last.
   template <int kTile>
   void Load(const void* p, int64_t bytes) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(bytes), "i"(kTile) : "memory");

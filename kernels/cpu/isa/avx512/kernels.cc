@@ -1,4 +1,5 @@
-// The avx512 tier. Compiled with its instruction set (kernels/CMakeLists.txt); nothing here runs unless the machine has it.
+// The avx512 tier. Compiled with its instruction set (kernels/CMakeLists.txt); nothing here runs
+// unless the machine has it.
 #include "kernels/cpu/kernels.h"
 
 #if defined(__x86_64__)

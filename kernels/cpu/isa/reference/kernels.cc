@@ -1,5 +1,5 @@
-// The reference tier: plain loops, one element after another, for any processor. What it computes is the definition;
-// the other tiers are tested against the same float64 bodies as this one.
+// The reference tier: plain loops, one element after another, for any processor. What it computes
+// is the definition; the other tiers are tested against the same float64 bodies as this one.
 #include "kernels/cpu/kernels.h"
 
 #include <algorithm>
@@ -68,7 +68,8 @@ void Epilogue(const EpilogueRow& row) {
   }
 }
 
-void GatedActivation(Activation activation, const float* gate, const float* up, float* out, int64_t n) {
+void GatedActivation(Activation activation, const float* gate, const float* up, float* out,
+                     int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = Act(activation, gate[i]) * up[i];
 }
 
@@ -79,7 +80,8 @@ void RmsNorm(const float* x, const float* weight, float eps, float* out, int64_t
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-void LayerNorm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t n) {
+void LayerNorm(const float* x, const float* weight, const float* bias, float eps, float* out,
+               int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += x[i];
   const double mean = sum / static_cast<double>(n);
