@@ -1,10 +1,10 @@
 #include "text/chat_template.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <ctime>
 #include <fstream>
-
-#include <fmt/format.h>
 
 #include "text/jinja_interpreter.h"
 #include "text/jinja_runtime.h"
@@ -28,7 +28,8 @@ size_t InputBytes(const Json& json, int depth = 0) {
   } else if (json.is_array()) {
     for (const auto& item : json) bytes += InputBytes(item, depth + 1);
   } else if (json.is_object()) {
-    for (const auto& [key, value] : json.items()) bytes += key.size() + InputBytes(value, depth + 1);
+    for (const auto& [key, value] : json.items())
+      bytes += key.size() + InputBytes(value, depth + 1);
   }
   return bytes;
 }
@@ -41,24 +42,29 @@ void TrustRoles(const jinja::Value& messages, jinja::Budget& budget) {
     jinja::Value* role = message.as<jinja::DictObject>().Find(role_key, budget);
     if (!role || !role->string()) continue;
     for (const std::string_view known : kRoles) {
-      if (role->str().view() == known) *role = jinja::Value(jinja::Str(std::string(known), Origin::kTemplate));
+      if (role->str().view() == known)
+        *role = jinja::Value(jinja::Str(std::string(known), Origin::kTemplate));
     }
   }
 }
 
-tl::unexpected<Error> Refused(const std::string& name, const jinja::TemplateError& error, int line) {
+tl::unexpected<Error> Refused(const std::string& name, const jinja::TemplateError& error,
+                              int line) {
   const int at = error.line() ? error.line() : line;
-  return Fail(ErrorCode::kInvalidArgument, "the chat template cannot render these messages",
-              {.field = "messages", .detail = fmt::format("{}, line {}: {}", name, at, error.what())});
+  return Fail(
+      ErrorCode::kInvalidArgument, "the chat template cannot render these messages",
+      {.field = "messages", .detail = fmt::format("{}, line {}: {}", name, at, error.what())});
 }
 
 Result<std::string> ReadFile(const std::filesystem::path& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) return Invalid("cannot read a file", {.field = path.string(), .detail = error.message()});
+  if (error)
+    return Invalid("cannot read a file", {.field = path.string(), .detail = error.message()});
   if (size > kMaxConfigBytes) {
-    return Invalid("a file of the model is too big",
-                   {.field = path.string(), .limit = std::to_string(kMaxConfigBytes), .value = std::to_string(size)});
+    return Invalid("a file of the model is too big", {.field = path.string(),
+                                                      .limit = std::to_string(kMaxConfigBytes),
+                                                      .value = std::to_string(size)});
   }
   std::ifstream in(path, std::ios::binary);
   std::string text(static_cast<size_t>(size), '\0');
@@ -85,7 +91,8 @@ struct Sources {
   std::optional<std::string> tool_use;
 };
 
-// The "chat_template" of a JSON file: a string, or a list of {name, template}; none where absent or null.
+// The "chat_template" of a JSON file: a string, or a list of {name, template}; none where absent or
+// null.
 Result<std::optional<Sources>> FromConfig(const std::filesystem::path& path) {
   if (!Exists(path)) return std::nullopt;
   TESSERA_TRY(const Json json, ReadJson(path));
@@ -105,12 +112,12 @@ Result<std::optional<Sources>> FromConfig(const std::filesystem::path& path) {
       sources.tool_use = text.get<std::string>();
     }
   };
-  const tl::unexpected<Error> wrong_type =
-      Invalid("chat_template must be a string or a list of named templates", {.field = path.string()});
+  const tl::unexpected<Error> wrong_type = Invalid(
+      "chat_template must be a string or a list of named templates", {.field = path.string()});
   if (it->is_array()) {
     for (const Json& entry : *it) {
-      if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string() || !entry.contains("template") ||
-          !entry["template"].is_string()) {
+      if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string() ||
+          !entry.contains("template") || !entry["template"].is_string()) {
         return wrong_type;
       }
       take(entry["name"].get<std::string>(), entry["template"]);
@@ -123,7 +130,8 @@ Result<std::optional<Sources>> FromConfig(const std::filesystem::path& path) {
   } else {
     return wrong_type;
   }
-  if (!found) return Invalid("the list of chat templates has none named 'default'", {.field = path.string()});
+  if (!found)
+    return Invalid("the list of chat templates has none named 'default'", {.field = path.string()});
   return sources;
 }
 
@@ -143,20 +151,23 @@ Result<std::optional<Sources>> FromJinjaFiles(const std::filesystem::path& dir) 
 struct ChatTemplate::Program {
   std::unique_ptr<const jinja::TemplateTree> tree;
 
-  static Result<std::shared_ptr<const Program>> Make(std::string_view source, const std::string& name) {
+  static Result<std::shared_ptr<const Program>> Make(std::string_view source,
+                                                     const std::string& name) {
     if (source.size() > kMaxTemplateBytes) {
       return Invalid("the chat template is too long", {.field = name,
                                                        .limit = std::to_string(kMaxTemplateBytes),
                                                        .value = std::to_string(source.size())});
     }
-    if (!jinja::IsValidUtf8(source)) return Invalid("the chat template is not UTF-8", {.field = name});
+    if (!jinja::IsValidUtf8(source))
+      return Invalid("the chat template is not UTF-8", {.field = name});
     try {
       auto program = std::make_shared<Program>();
       program->tree = jinja::Parse(source);
       return program;
     } catch (const jinja::TemplateError& error) {
-      return Invalid("the chat template is not in the supported subset of Jinja",
-                     {.field = name, .detail = fmt::format("line {}: {}", error.line(), error.what())});
+      return Invalid(
+          "the chat template is not in the supported subset of Jinja",
+          {.field = name, .detail = fmt::format("line {}: {}", error.line(), error.what())});
     }
   }
 };
@@ -180,14 +191,16 @@ Result<ChatTemplate> ChatTemplate::Compile(std::string_view source, std::string 
   result.name_ = std::move(name);
   TESSERA_TRY(result.program_, Program::Make(source, result.name_));
 
-  // Does a list of parts come out as its text? Where it does not (the list printed as data, left out, or an error), the
-  // template wants one string.
+  // Does a list of parts come out as its text? Where it does not (the list printed as data, left
+  // out, or an error), the template wants one string.
   constexpr std::string_view kProbe = "tessera probe";
   RenderOptions options;
-  options.special_tokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "<pad>"}, {"unk_token", "<unk>"}};
+  options.special_tokens = {
+      {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "<pad>"}, {"unk_token", "<unk>"}};
   options.kwargs["date_string"] = "26 Jul 2024";
   options.limits.steps = 200'000;
-  const Json parts = Json::array({{{"role", "user"}, {"content", {{{"type", "text"}, {"text", kProbe}}}}}});
+  const Json parts =
+      Json::array({{{"role", "user"}, {"content", {{{"type", "text"}, {"text", kProbe}}}}}});
   const Result<ProvenanceText> rendered = result.Render(parts, options);
   if (rendered && rendered->text().find(kProbe) != std::string_view::npos &&
       rendered->text().find("'text'") == std::string_view::npos &&
@@ -198,7 +211,8 @@ Result<ChatTemplate> ChatTemplate::Compile(std::string_view source, std::string 
 }
 
 Result<ChatTemplate> ChatTemplate::LoadFromDir(const std::filesystem::path& dir) {
-  const bool processor = Exists(dir / "preprocessor_config.json") || Exists(dir / "processor_config.json");
+  const bool processor =
+      Exists(dir / "preprocessor_config.json") || Exists(dir / "processor_config.json");
   std::optional<Sources> sources;
   if (processor) {
     TESSERA_TRY(sources, FromConfig(dir / "chat_template.json"));
@@ -213,9 +227,10 @@ Result<ChatTemplate> ChatTemplate::LoadFromDir(const std::filesystem::path& dir)
     TESSERA_TRY(sources, FromConfig(dir / "chat_template.json"));
   }
   if (!sources) {
-    return Fail(ErrorCode::kNotFound, "the model has no chat template",
-                {.field = dir.string(),
-                 .detail = "looked for chat_template.jinja, chat_template.json and tokenizer_config.json"});
+    return Fail(
+        ErrorCode::kNotFound, "the model has no chat template",
+        {.field = dir.string(),
+         .detail = "looked for chat_template.jinja, chat_template.json and tokenizer_config.json"});
   }
   TESSERA_TRY(ChatTemplate result, Compile(sources->text, sources->name));
   if (sources->tool_use) {
@@ -233,7 +248,8 @@ Result<std::vector<std::pair<std::string, std::string>>> ChatTemplate::LoadSpeci
     // A string, or an AddedToken with its content.
     const Json* text = &value;
     if (value.is_object() && value.contains("content")) text = &value["content"];
-    const bool known = std::any_of(tokens.begin(), tokens.end(), [&](const auto& t) { return t.first == name; });
+    const bool known =
+        std::any_of(tokens.begin(), tokens.end(), [&](const auto& t) { return t.first == name; });
     if (text->is_string() && !known) tokens.emplace_back(name, text->get<std::string>());
   };
   for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
@@ -242,7 +258,8 @@ Result<std::vector<std::pair<std::string, std::string>>> ChatTemplate::LoadSpeci
     for (const char* name : kNames) {
       if (json.contains(name)) add(name, json[name]);
     }
-    if (const auto extra = json.find("extra_special_tokens"); extra != json.end() && extra->is_object()) {
+    if (const auto extra = json.find("extra_special_tokens");
+        extra != json.end() && extra->is_object()) {
       for (const auto& [name, value] : extra->items()) add(name, value);
     }
   }
@@ -251,7 +268,8 @@ Result<std::vector<std::pair<std::string, std::string>>> ChatTemplate::LoadSpeci
 
 Result<ProvenanceText> ChatTemplate::Render(const nlohmann::ordered_json& messages,
                                             const RenderOptions& options) const {
-  if (!messages.is_array() || messages.empty()) return Invalid("there are no messages", {.field = "messages"});
+  if (!messages.is_array() || messages.empty())
+    return Invalid("there are no messages", {.field = "messages"});
   const auto tools = options.kwargs.find("tools");
   const bool with_tools = tool_use_ && tools != options.kwargs.end() && !tools->is_null();
   const Program& program = with_tools ? *tool_use_ : *program_;
@@ -266,8 +284,10 @@ Result<ProvenanceText> ChatTemplate::Render(const nlohmann::ordered_json& messag
       if (!jinja::IsValidUtf8(token)) jinja::Raise("the special token {} is not UTF-8", name);
       rt.SetVariable(name, jinja::Value(jinja::Str(token, Origin::kTemplate)));
     }
-    for (const auto& [name, value] : options.kwargs.items()) rt.SetVariable(name, rt.FromJson(value));
-    if (const auto date = options.kwargs.find("date_string"); date != options.kwargs.end() && date->is_string()) {
+    for (const auto& [name, value] : options.kwargs.items())
+      rt.SetVariable(name, rt.FromJson(value));
+    if (const auto date = options.kwargs.find("date_string");
+        date != options.kwargs.end() && date->is_string()) {
       rt.date_string = rt.Lookup("date_string").str();
     }
     jinja::Value list = rt.FromJson(messages);

@@ -124,12 +124,13 @@ struct MacroInfo {
 struct Stmt {
   StmtKind kind = StmtKind::kOutput;
   int line = 0;
-  std::vector<ExprPtr> values;  // kOutput; kWith: the values of `targets`
+  std::vector<ExprPtr> values;   // kOutput; kWith: the values of `targets`
   std::vector<ExprPtr> targets;  // kWith
   ExprPtr target;                // kFor, kSet, kSetBlock
-  ExprPtr value;                 // kFor: iterable; kSet; kCallBlock: the call; kFilterBlock, kSetBlock: filter or null
-  ExprPtr test;                  // kIf; kFor: filter or null
-  ExprPtr test_target;           // kFor with a filter: the target again, in the filter's own scope
+  ExprPtr
+      value;  // kFor: iterable; kSet; kCallBlock: the call; kFilterBlock, kSetBlock: filter or null
+  ExprPtr test;         // kIf; kFor: filter or null
+  ExprPtr test_target;  // kFor with a filter: the target again, in the filter's own scope
   Block body;
   Block else_body;
   std::vector<StmtPtr> elifs;  // kIf, each a kIf with test and body

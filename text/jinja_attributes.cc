@@ -1,6 +1,6 @@
-// Attribute, item and slice access by the rules of jinja2's immutable sandbox: `a.b` tries Python's attribute and then
-// the item, `a['b']` the item and then the attribute; names that begin with "_" and methods that would change a list or
-// dict are not given out.
+// Attribute, item and slice access by the rules of jinja2's immutable sandbox: `a.b` tries Python's
+// attribute and then the item, `a['b']` the item and then the attribute; names that begin with "_"
+// and methods that would change a list or dict are not given out.
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -14,14 +14,17 @@ namespace {
 // Attributes that every Python object has. Only their names matter: the sandbox refuses them.
 bool IsDunder(std::string_view name) {
   static constexpr std::string_view kNames[] = {
-      "__class__", "__delattr__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__", "__getattribute__",
-      "__getstate__", "__gt__", "__hash__", "__init__", "__init_subclass__", "__le__", "__lt__", "__ne__", "__new__",
-      "__reduce__", "__reduce_ex__", "__repr__", "__setattr__", "__sizeof__", "__str__", "__subclasshook__"};
+      "__class__",   "__delattr__", "__dir__",           "__doc__",         "__eq__",
+      "__format__",  "__ge__",      "__getattribute__",  "__getstate__",    "__gt__",
+      "__hash__",    "__init__",    "__init_subclass__", "__le__",          "__lt__",
+      "__ne__",      "__new__",     "__reduce__",        "__reduce_ex__",   "__repr__",
+      "__setattr__", "__sizeof__",  "__str__",           "__subclasshook__"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 Value Unsafe(Runtime& rt, const Value& object, std::string_view name) {
-  return rt.Undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, TypeName(object)));
+  return rt.Undefined(
+      fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, TypeName(object)));
 }
 
 }  // namespace
@@ -153,7 +156,10 @@ Value SliceString(Runtime& rt, const Value& v, const Bounds& b) {
 
 Value GetAttribute(Runtime& rt, const Value& object, const Str& name) {
   rt.budget().Step();
-  if (object.undefined()) RaiseUndefined(object);
+  if (object.undefined()) {
+    if (IsDunder(name.view())) return Unsafe(rt, object, name.view());
+    RaiseUndefined(object);
+  }
   Value found = PythonAttribute(rt, object, name);
   if (!found.missing()) return found;
   found = PythonItem(rt, object, Value(name));
@@ -167,11 +173,13 @@ Value GetItem(Runtime& rt, const Value& object, const Value& index) {
   return found.missing() ? rt.UndefinedAttribute(object, index) : found;
 }
 
-Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value& stop, const Value& step) {
+Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value& stop,
+               const Value& step) {
   rt.budget().Step();
   switch (object.kind()) {
     case Kind::kUndefined: RaiseUndefined(object);
-    case Kind::kString: return SliceString(rt, object, SliceBounds(start, stop, step, object.str().length()));
+    case Kind::kString:
+      return SliceString(rt, object, SliceBounds(start, stop, step, object.str().length()));
     case Kind::kList:
     case Kind::kTuple: {
       const Values& items = object.as<ListObject>().items;
@@ -180,7 +188,8 @@ Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value
       rt.budget().CheckRoom(static_cast<size_t>(b.count) * sizeof(Value));
       Values out;
       out.reserve(static_cast<size_t>(b.count));
-      for (int64_t k = 0; k < b.count; ++k) out.push_back(items[static_cast<size_t>(b.start + k * b.step)]);
+      for (int64_t k = 0; k < b.count; ++k)
+        out.push_back(items[static_cast<size_t>(b.start + k * b.step)]);
       return rt.heap().Sequence(object.kind(), std::move(out));
     }
     case Kind::kRange: {

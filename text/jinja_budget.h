@@ -1,21 +1,23 @@
 // What one render may use, and the error that ends a render or a parse.
 //
-// Inside text/jinja_* errors travel as the exception TemplateError: an interpreter's evaluation is a deep recursion, and
-// the exception ends at ChatTemplate, which returns Result. Nothing outside text/jinja_* sees it.
+// Inside text/jinja_* errors travel as the exception TemplateError: an interpreter's evaluation is
+// a deep recursion, and the exception ends at ChatTemplate, which returns Result. Nothing outside
+// text/jinja_* sees it.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
 
-#include <fmt/format.h>
-
 namespace tessera::jinja {
 
 class TemplateError : public std::runtime_error {
  public:
-  explicit TemplateError(const std::string& message, int line = 0) : std::runtime_error(message), line_(line) {}
+  explicit TemplateError(const std::string& message, int line = 0)
+      : std::runtime_error(message), line_(line) {}
   int line() const { return line_; }  // 0: not known where it was thrown
 
  private:
@@ -30,13 +32,17 @@ template <typename... Args>
 class Budget {
  public:
   Budget(int64_t steps, int64_t string_bytes, int64_t memory_bytes, int depth)
-      : steps_(steps), string_bytes_(string_bytes), memory_bytes_(memory_bytes), depth_limit_(depth) {}
+      : steps_(steps),
+        string_bytes_(string_bytes),
+        memory_bytes_(memory_bytes),
+        depth_limit_(depth) {}
 
   static constexpr int64_t kBytesPerStep = 64;
 
   void Step(int64_t n = 1) {
     used_steps_ += n;
-    if (used_steps_ > steps_) [[unlikely]] Raise("the template takes more than {} steps", steps_);
+    if (used_steps_ > steps_) [[unlikely]]
+      Raise("the template takes more than {} steps", steps_);
   }
   // Reading or writing `bytes` bytes of text.
   void Touch(size_t bytes) { Step(static_cast<int64_t>(bytes) / kBytesPerStep); }
@@ -50,7 +56,8 @@ class Budget {
     CheckMemory();
   }
   void CheckMemory() const {
-    if (*live_bytes_ > memory_bytes_) [[unlikely]] Raise("the template holds more than {} bytes", memory_bytes_);
+    if (*live_bytes_ > memory_bytes_) [[unlikely]]
+      Raise("the template holds more than {} bytes", memory_bytes_);
   }
   // Before `bytes` bytes are allocated that Hold() will count.
   void CheckRoom(size_t bytes) const {

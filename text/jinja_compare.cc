@@ -8,7 +8,8 @@ namespace tessera::jinja {
 
 namespace {
 
-// Nested lists compare recursively; this is deeper than any JSON that comes in, and less than the stack holds.
+// Nested lists compare recursively; this is deeper than any JSON that comes in, and less than the
+// stack holds.
 constexpr int kCompareDepth = 300;
 
 void CheckDepth(int depth) {
@@ -17,7 +18,8 @@ void CheckDepth(int depth) {
 
 // a <=> b of an integer and a float without rounding the integer; NaN gives nullopt.
 std::optional<int> CompareNumbers(const Value& a, const Value& b) {
-  if (a.integral() && b.integral()) return a.integer() < b.integer() ? -1 : a.integer() > b.integer();
+  if (a.integral() && b.integral())
+    return a.integer() < b.integer() ? -1 : a.integer() > b.integer();
   if (a.integral() || b.integral()) {
     const bool swapped = b.integral();
     const double d = swapped ? a.real() : b.real();
@@ -65,9 +67,7 @@ bool EqualAt(const Value& a, const Value& b, Budget& budget, int depth) {
   switch (a.kind()) {
     case Kind::kUndefined:
     case Kind::kNone: return true;
-    case Kind::kString:
-      budget.Touch(a.str().size());
-      return a.str().view() == b.str().view();
+    case Kind::kString: budget.Touch(a.str().size()); return a.str().view() == b.str().view();
     case Kind::kList:
     case Kind::kTuple: {
       if (a.object() == b.object()) return true;
@@ -86,7 +86,8 @@ bool EqualAt(const Value& a, const Value& b, Budget& budget, int depth) {
       if (x.items.size() != y.items.size()) return false;
       for (const auto& [key, value] : x.items) {
         const Value* other = y.Find(key, budget);
-        if (!other || (!SameIdentity(value, *other) && !EqualAt(value, *other, budget, depth + 1))) return false;
+        if (!other || (!SameIdentity(value, *other) && !EqualAt(value, *other, budget, depth + 1)))
+          return false;
       }
       return true;
     }
@@ -104,7 +105,8 @@ bool EqualAt(const Value& a, const Value& b, Budget& budget, int depth) {
       for (const auto& [key, value] : x.dict->items) {
         const Value* other = y.dict->Find(key, budget);
         if (!other) return false;
-        if (x.what == ViewObject::What::kItems && !EqualAt(value, *other, budget, depth + 1)) return false;
+        if (x.what == ViewObject::What::kItems && !EqualAt(value, *other, budget, depth + 1))
+          return false;
       }
       return true;
     }
@@ -157,7 +159,8 @@ bool CompareAt(const Value& a, const Value& b, Order order, Budget& budget, int 
     }
     return Holds(x.size() < y.size() ? -1 : x.size() > y.size(), order);
   }
-  Raise("'{}' not supported between instances of '{}' and '{}'", Symbol(order), TypeName(a), TypeName(b));
+  Raise("'{}' not supported between instances of '{}' and '{}'", Symbol(order), TypeName(a),
+        TypeName(b));
 }
 
 }  // namespace
@@ -176,7 +179,9 @@ size_t Hash(const Value& v, Budget& budget, int depth) {
     case Kind::kBool:
     case Kind::kInt: return std::hash<double>()(static_cast<double>(v.integer()));
     case Kind::kFloat: return std::hash<double>()(v.real());
-    case Kind::kString: budget.Touch(v.str().size()); return std::hash<std::string_view>()(v.str().view());
+    case Kind::kString:
+      budget.Touch(v.str().size());
+      return std::hash<std::string_view>()(v.str().view());
     case Kind::kTuple: {
       size_t hash = 3;
       for (const Value& item : v.as<ListObject>().items) {
@@ -198,7 +203,8 @@ bool Contains(Heap& heap, const Value& item, const Value& container) {
   Budget& budget = heap.budget();
   switch (container.kind()) {
     case Kind::kString: {
-      if (!item.string()) Raise("'in <string>' requires string as left operand, not {}", TypeName(item));
+      if (!item.string())
+        Raise("'in <string>' requires string as left operand, not {}", TypeName(item));
       budget.Touch(container.str().size() + item.str().size());
       return FindText(container.str().view(), item.str().view(), 0) != std::string_view::npos;
     }

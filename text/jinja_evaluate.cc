@@ -53,7 +53,8 @@ Value Interpreter::EvalSequence(const Expr& e, Frame& frame) {
   Values items;
   items.reserve(e.operands.size());
   for (const ExprPtr& item : e.operands) items.push_back(Eval(*item, frame));
-  return rt_.heap().Sequence(e.kind == ExprKind::kList ? Kind::kList : Kind::kTuple, std::move(items));
+  return rt_.heap().Sequence(e.kind == ExprKind::kList ? Kind::kList : Kind::kTuple,
+                             std::move(items));
 }
 
 Value Interpreter::EvalDict(const Expr& e, Frame& frame) {
@@ -103,7 +104,8 @@ Value Interpreter::EvalConcat(const Expr& e, Frame& frame) {
 Value Interpreter::EvalConditional(const Expr& e, Frame& frame) {
   if (Truth(Eval(*e.operands[0], frame))) return Eval(*e.operands[1], frame);
   if (e.operands[2]) return Eval(*e.operands[2], frame);
-  return rt_.Undefined("the inline if-expression evaluated to false and no else section was defined.");
+  return rt_.Undefined(
+      "the inline if-expression evaluated to false and no else section was defined.");
 }
 
 Value Interpreter::EvalItem(const Expr& e, Frame& frame) {
@@ -122,9 +124,11 @@ CallArgs Interpreter::EvalArguments(const ArgumentExprs& args, Frame& frame) {
   out.positional.reserve(args.positional.size());
   for (const ExprPtr& arg : args.positional) out.positional.push_back(Eval(*arg, frame));
   if (args.star) {
-    for (Value& v : ToValues(rt_.heap(), Eval(*args.star, frame))) out.positional.push_back(std::move(v));
+    for (Value& v : ToValues(rt_.heap(), Eval(*args.star, frame)))
+      out.positional.push_back(std::move(v));
   }
-  for (const auto& [name, value] : args.keywords) out.keywords.emplace_back(name, Eval(*value, frame));
+  for (const auto& [name, value] : args.keywords)
+    out.keywords.emplace_back(name, Eval(*value, frame));
   if (args.double_star) {
     const Value more = Eval(*args.double_star, frame);
     if (more.undefined()) RaiseUndefined(more);
@@ -133,7 +137,8 @@ CallArgs Interpreter::EvalArguments(const ArgumentExprs& args, Frame& frame) {
       if (!key.string()) Raise("keywords must be strings");
       rt_.budget().Step(static_cast<int64_t>(out.keywords.size()));
       for (const auto& [name, v] : out.keywords) {
-        if (name.view() == key.str().view()) Raise("got multiple values for keyword argument '{}'", name.view());
+        if (name.view() == key.str().view())
+          Raise("got multiple values for keyword argument '{}'", name.view());
       }
       out.keywords.emplace_back(key.str(), value);
     }
@@ -156,7 +161,8 @@ Value Interpreter::EvalCall(const Expr& e, Frame& frame, const Value* caller) {
   }
   // A method of a str, list or dict is called without making an object of it first.
   const Value object = Eval(*callee.operands[0], frame);
-  if (HasMethod(object, callee.name.view())) return CallMethod(rt_, object, callee.name.view(), arguments());
+  if (HasMethod(object, callee.name.view()))
+    return CallMethod(rt_, object, callee.name.view(), arguments());
   const Value function = GetAttribute(rt_, object, callee.name);
   return Call(rt_, function, arguments());
 }

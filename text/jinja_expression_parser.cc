@@ -12,8 +12,8 @@ namespace {
 // Methods of Python values that a template may call in jinja2 but not here; refused at load.
 bool IsUnsupportedMethod(std::string_view name) {
   static constexpr std::string_view kNames[] = {
-      "encode", "translate", "maketrans", "to_bytes", "from_bytes", "bit_length", "bit_count", "as_integer_ratio",
-      "fromhex", "hex", "is_integer", "conjugate"};
+      "encode",    "translate",        "maketrans", "to_bytes", "from_bytes", "bit_length",
+      "bit_count", "as_integer_ratio", "fromhex",   "hex",      "is_integer", "conjugate"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
@@ -48,7 +48,8 @@ ExprPtr Parser::Finish(ExprPtr node) const {
   see(node->args.star);
   see(node->args.double_star);
   node->depth = deepest + 1;
-  if (node->depth > kMaxDepth) Fail(fmt::format("an expression nests deeper than {} levels", kMaxDepth), node->line);
+  if (node->depth > kMaxDepth)
+    Fail(fmt::format("an expression nests deeper than {} levels", kMaxDepth), node->line);
   return node;
 }
 
@@ -57,8 +58,8 @@ ExprPtr Parser::ParseExpression(bool conditional) {
   return conditional ? ParseConditional() : ParseOr();
 }
 
-ExprPtr Parser::ParseTuple(bool simplified, bool conditional, std::string_view end_name, bool parentheses,
-                           bool with_namespace) {
+ExprPtr Parser::ParseTuple(bool simplified, bool conditional, std::string_view end_name,
+                           bool parentheses, bool with_namespace) {
   const int line = Current().line;
   ExprPtr tuple = Make(ExprKind::kTuple, line);
   bool is_tuple = false;
@@ -69,21 +70,26 @@ ExprPtr Parser::ParseTuple(bool simplified, bool conditional, std::string_view e
         (!end_name.empty() && IsName(end_name))) {
       break;
     }
-    tuple->operands.push_back(simplified ? ParsePrimary(with_namespace) : ParseExpression(conditional));
+    tuple->operands.push_back(simplified ? ParsePrimary(with_namespace)
+                                         : ParseExpression(conditional));
     if (!IsOperator(",")) break;
     is_tuple = true;
   }
   if (!is_tuple) {
     if (!tuple->operands.empty()) return std::move(tuple->operands[0]);
-    if (!parentheses) Fail(fmt::format("Expected an expression, got '{}'", DescribeToken(Current())), Current().line);
+    if (!parentheses)
+      Fail(fmt::format("Expected an expression, got '{}'", DescribeToken(Current())),
+           Current().line);
   }
   return Finish(std::move(tuple));
 }
 
 ExprPtr Parser::ParseConditional() {
   int line = Current().line;
+  const size_t unknown_before = unknown_.size();
   ExprPtr then = ParseOr();
   while (SkipName("if")) {
+    while (unknown_.size() > unknown_before) unknown_.pop_back();
     const Soft soft(*this, true);
     ExprPtr test = ParseOr();
     ExprPtr otherwise;
@@ -91,7 +97,8 @@ ExprPtr Parser::ParseConditional() {
       const Nesting nesting(*this);
       otherwise = ParseConditional();
     }
-    then = Make(ExprKind::kConditional, line, std::move(test), std::move(then), std::move(otherwise));
+    then =
+        Make(ExprKind::kConditional, line, std::move(test), std::move(then), std::move(otherwise));
     line = Current().line;
   }
   return then;
@@ -125,7 +132,8 @@ ExprPtr Parser::ParseCompare() {
   ExprPtr compare = Make(ExprKind::kCompare, Current().line);
   compare->operands.push_back(ParseSum());
   for (;;) {
-    const auto* op = std::find_if(std::begin(kOps), std::end(kOps), [&](const auto& o) { return IsOperator(o.first); });
+    const auto* op = std::find_if(std::begin(kOps), std::end(kOps),
+                                  [&](const auto& o) { return IsOperator(o.first); });
     if (op != std::end(kOps)) {
       Next();
       compare->ops.push_back(op->second);
@@ -164,11 +172,14 @@ ExprPtr Parser::ParseConcat() {
 }
 
 ExprPtr Parser::ParseProduct() {
-  static constexpr std::pair<std::string_view, BinaryOp> kOps[] = {
-      {"*", BinaryOp::kMul}, {"/", BinaryOp::kDiv}, {"//", BinaryOp::kFloorDiv}, {"%", BinaryOp::kMod}};
+  static constexpr std::pair<std::string_view, BinaryOp> kOps[] = {{"*", BinaryOp::kMul},
+                                                                   {"/", BinaryOp::kDiv},
+                                                                   {"//", BinaryOp::kFloorDiv},
+                                                                   {"%", BinaryOp::kMod}};
   ExprPtr left = ParsePower();
   for (;;) {
-    const auto* op = std::find_if(std::begin(kOps), std::end(kOps), [&](const auto& o) { return IsOperator(o.first); });
+    const auto* op = std::find_if(std::begin(kOps), std::end(kOps),
+                                  [&](const auto& o) { return IsOperator(o.first); });
     if (op == std::end(kOps)) return left;
     const int line = Next().line;
     left = Make(ExprKind::kBinary, line, std::move(left), ParsePower());
@@ -328,7 +339,8 @@ ExprPtr Parser::ParseSubscript(ExprPtr node) {
     tuple->operands.push_back(ParseSubscribed());
   }
   ExpectOperator("]");
-  ExprPtr index = tuple->operands.size() == 1 ? std::move(tuple->operands[0]) : Finish(std::move(tuple));
+  ExprPtr index =
+      tuple->operands.size() == 1 ? std::move(tuple->operands[0]) : Finish(std::move(tuple));
   return Make(ExprKind::kItem, token.line, std::move(node), std::move(index));
 }
 
@@ -344,7 +356,8 @@ ExprPtr Parser::ParseSubscribed() {
   auto ends = [&] { return IsOperator(":") || IsOperator("]") || IsOperator(","); };
   if (!ends()) parts[1] = ParseExpression();
   if (SkipOperator(":") && !IsOperator("]") && !IsOperator(",")) parts[2] = ParseExpression();
-  return Make(ExprKind::kSlice, line, std::move(parts[0]), std::move(parts[1]), std::move(parts[2]));
+  return Make(ExprKind::kSlice, line, std::move(parts[0]), std::move(parts[1]),
+              std::move(parts[2]));
 }
 
 ArgumentExprs Parser::ParseArguments() {
@@ -365,12 +378,14 @@ ArgumentExprs Parser::ParseArguments() {
     } else if (SkipOperator("**")) {
       ensure(!args.double_star);
       args.double_star = ParseExpression();
-    } else if (Current().type == Token::kName && Look().type == Token::kOperator && Look().text == "=") {
+    } else if (Current().type == Token::kName && Look().type == Token::kOperator &&
+               Look().text == "=") {
       ensure(!args.double_star);
       Str key = Name(Next());
       Next();
       for (const auto& [name, value] : args.keywords) {
-        if (name.view() == key.view()) Fail(fmt::format("keyword argument repeated: {}", key.view()), line);
+        if (name.view() == key.view())
+          Fail(fmt::format("keyword argument repeated: {}", key.view()), line);
       }
       args.keywords.emplace_back(std::move(key), ParseExpression());
     } else {
@@ -385,7 +400,9 @@ ArgumentExprs Parser::ParseArguments() {
 ExprPtr Parser::ParseCall(ExprPtr node) {
   const int line = Current().line;
   if (node->kind == ExprKind::kAttribute && IsUnsupportedMethod(node->name.view())) {
-    Fail(fmt::format("the method .{}() is outside the supported subset of Jinja", node->name.view()), line);
+    Fail(
+        fmt::format("the method .{}() is outside the supported subset of Jinja", node->name.view()),
+        line);
   }
   ExprPtr call = Make(ExprKind::kCall, line, std::move(node));
   call->args = ParseArguments();
@@ -418,9 +435,10 @@ ExprPtr Parser::ParseFilter(ExprPtr node, bool start_inline) {
     filter->filter = FindFilter(name);
     if (!filter->filter) {
       if (IsUnsupportedFilter(name)) {
-        Fail(fmt::format("the filter '{}' is outside the supported subset of Jinja", name), token.line);
+        Fail(fmt::format("the filter '{}' is outside the supported subset of Jinja", name),
+             token.line);
       }
-      if (!soft_) Fail(fmt::format("No filter named '{}'.", name), token.line);
+      if (!soft_) unknown_.emplace_back(fmt::format("No filter named '{}'.", name), token.line);
     }
     filter->name = Str(std::move(name), Origin::kTemplate);
     if (IsOperator("(")) filter->args = ParseArguments();
@@ -439,13 +457,14 @@ ExprPtr Parser::ParseTest(ExprPtr node) {
   const Token type = Current().type;
   if (IsOperator("(")) {
     test->args = ParseArguments();
-  } else if ((type == Token::kName && !IsName("else") && !IsName("or") && !IsName("and")) || type == Token::kString ||
-             type == Token::kInteger || type == Token::kFloat || IsOperator("[") || IsOperator("{")) {
+  } else if ((type == Token::kName && !IsName("else") && !IsName("or") && !IsName("and")) ||
+             type == Token::kString || type == Token::kInteger || type == Token::kFloat ||
+             IsOperator("[") || IsOperator("{")) {
     if (IsName("is")) Fail("You cannot chain multiple tests with is", line);
     test->args.positional.push_back(ParsePostfix(ParsePrimary()));
   }
   test->test = FindTest(name);
-  if (!test->test && !soft_) Fail(fmt::format("No test named '{}'.", name), line);
+  if (!test->test && !soft_) unknown_.emplace_back(fmt::format("No test named '{}'.", name), line);
   test->name = Str(std::move(name), Origin::kTemplate);
   test = Finish(std::move(test));
   return negated ? Make(ExprKind::kNot, line, std::move(test)) : std::move(test);

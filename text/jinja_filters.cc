@@ -12,7 +12,8 @@ bool IsSet(const Value& v) { return !v.missing() && Truth(v); }
 TESSERA_FILTER(Abs) {
   Bind("abs", args, {});
   if (value.integral()) {
-    return value.integer() < 0 ? Negate(rt, value) : Value::Integer(value.integer(), value.origin());
+    return value.integer() < 0 ? Negate(rt, value)
+                               : Value::Integer(value.integer(), value.origin());
   }
   if (value.is(Kind::kFloat)) return Value::Float(std::fabs(value.real()), value.origin());
   Raise("bad operand type for abs(): '{}'", TypeName(value));
@@ -39,7 +40,8 @@ TESSERA_FILTER(Float) {
   if (value.number()) return Value::Float(value.real(), value.origin());
   if (value.string()) {
     rt.budget().Touch(value.str().size() * 8);
-    if (const std::optional<double> d = ParseFloat(value.str().view())) return Value::Float(*d, value.origin());
+    if (const std::optional<double> d = ParseFloat(value.str().view()))
+      return Value::Float(*d, value.origin());
   }
   return bound[0].missing() ? Value::Float(0) : bound[0];
 }
@@ -57,7 +59,8 @@ TESSERA_FILTER(Int) {
   if (!value.string()) return otherwise;
   rt.budget().Touch(value.str().size() * 8);
   if (base == 0 || (base >= 2 && base <= 36)) {
-    if (const auto i = ParseInt(value.str().view(), static_cast<int>(base))) return Value::Integer(*i, value.origin());
+    if (const auto i = ParseInt(value.str().view(), static_cast<int>(base)))
+      return Value::Integer(*i, value.origin());
   }
   const std::optional<double> d = ParseFloat(value.str().view());
   if (!d || !std::isfinite(*d)) return otherwise;
@@ -87,7 +90,8 @@ double RoundFloat(double d, int64_t precision) {
   half[0] = '5';
   const bool odd = !head.empty() && (head.back() - '0') % 2 == 1;
   const bool up = tail > half || (tail == half && (fraction || odd));
-  double rounded = std::strtod(fmt::format("{}e{}", head.empty() ? "0" : head, cut).c_str(), nullptr);
+  double rounded =
+      std::strtod(fmt::format("{}e{}", head.empty() ? "0" : head, cut).c_str(), nullptr);
   if (up) rounded += std::strtod(fmt::format("1e{}", cut).c_str(), nullptr);
   return std::copysign(rounded, d);
 }
@@ -106,28 +110,34 @@ Value RoundInteger(Runtime& rt, const Value& value, int64_t precision) {
 
 TESSERA_FILTER(Round) {
   const auto bound = Bind("round", args, {"precision", "method"});
-  const std::string_view method = bound[1].missing() ? "common" : bound[1].string() ? bound[1].str().view() : "";
-  if (method != "common" && method != "ceil" && method != "floor") Raise("method must be common, ceil or floor");
+  const std::string_view method = bound[1].missing()  ? "common"
+                                  : bound[1].string() ? bound[1].str().view()
+                                                      : "";
+  if (method != "common" && method != "ceil" && method != "floor")
+    Raise("method must be common, ceil or floor");
   const Value precision = bound[0].missing() ? Value::Integer(0) : bound[0];
   if (value.undefined()) RaiseUndefined(value);
   if (!value.number()) Raise("type {} doesn't define __round__ method", TypeName(value));
   if (method == "common") {
     if (precision.is(Kind::kNone)) {
-      return Value::Integer(value.integral() ? value.integer() : FloatToInt(std::nearbyint(value.real())),
-                            value.origin());
+      return Value::Integer(
+          value.integral() ? value.integer() : FloatToInt(std::nearbyint(value.real())),
+          value.origin());
     }
     const int64_t digits = ToIndex64(precision);
     if (value.integral()) return RoundInteger(rt, value, digits);
     const double rounded = RoundFloat(value.real(), digits);
-    if (std::isinf(rounded) && std::isfinite(value.real())) Raise("rounded value too large to represent");
+    if (std::isinf(rounded) && std::isfinite(value.real()))
+      Raise("rounded value too large to represent");
     return Value::Float(rounded, value.origin());
   }
   const Value scale = BinaryOperation(rt, BinaryOp::kPow, Value::Integer(10), precision);
   const Value scaled = BinaryOperation(rt, BinaryOp::kMul, value, scale);
   Value whole = scaled;
   if (scaled.is(Kind::kFloat)) {
-    whole = Value::Integer(FloatToInt(method == "ceil" ? std::ceil(scaled.real()) : std::floor(scaled.real())),
-                           value.origin());
+    whole = Value::Integer(
+        FloatToInt(method == "ceil" ? std::ceil(scaled.real()) : std::floor(scaled.real())),
+        value.origin());
   }
   return BinaryOperation(rt, BinaryOp::kDiv, whole, scale);
 }
@@ -187,19 +197,21 @@ constexpr NamedFilter kFilters[] = {
     {"wordcount", WordCountFilter},
 };
 
-constexpr std::string_view kUnsupported[] = {"filesizeformat", "pprint",  "random",   "striptags",
-                                             "urlencode",      "urlize",  "wordwrap", "xmlattr"};
+constexpr std::string_view kUnsupported[] = {"filesizeformat", "pprint", "random",   "striptags",
+                                             "urlencode",      "urlize", "wordwrap", "xmlattr"};
 
 }  // namespace
 
 FilterFunction FindFilter(std::string_view name) {
-  const auto* it = std::lower_bound(std::begin(kFilters), std::end(kFilters), name,
-                                    [](const NamedFilter& f, std::string_view n) { return f.name < n; });
+  const auto* it =
+      std::lower_bound(std::begin(kFilters), std::end(kFilters), name,
+                       [](const NamedFilter& f, std::string_view n) { return f.name < n; });
   return it != std::end(kFilters) && it->name == name ? it->function : nullptr;
 }
 
 bool IsUnsupportedFilter(std::string_view name) {
-  return std::find(std::begin(kUnsupported), std::end(kUnsupported), name) != std::end(kUnsupported);
+  return std::find(std::begin(kUnsupported), std::end(kUnsupported), name) !=
+         std::end(kUnsupported);
 }
 
 }  // namespace tessera::jinja

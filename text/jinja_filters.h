@@ -1,4 +1,5 @@
-// The filters, one function each, by file: text, sequences, and the rest with the table in jinja_filters.cc.
+// The filters, one function each, by file: text, sequences, and the rest with the table in
+// jinja_filters.cc.
 #pragma once
 
 #include <vector>
@@ -8,7 +9,8 @@
 
 namespace tessera::jinja {
 
-#define TESSERA_FILTER(name) Value name##Filter(Runtime& rt, const Value& value, const CallArgs& args)
+#define TESSERA_FILTER(name) \
+  Value name##Filter(Runtime& rt, const Value& value, const CallArgs& args)
 
 // jinja_filters_text.cc
 TESSERA_FILTER(Capitalize);
@@ -54,7 +56,8 @@ TESSERA_FILTER(Unique);
 class AttributeGetter {
  public:
   // A string path, an integer, or None or missing for the item itself.
-  AttributeGetter(Runtime& rt, const Value& attribute, Value default_value = Value(), bool ignore_case = false);
+  AttributeGetter(Runtime& rt, const Value& attribute, Value default_value = Value(),
+                  bool ignore_case = false);
   Value operator()(Value item) const;
 
  private:

@@ -1,5 +1,6 @@
-// Filters over sequences. Those that are generators in Python are run at once here, and what stopped one early is raised
-// where a reader comes to that place, so that `|map('int')|first` fails only if Python's does.
+// Filters over sequences. Those that are generators in Python are run at once here, and what
+// stopped one early is raised where a reader comes to that place, so that `|map('int')|first` fails
+// only if Python's does.
 #include <algorithm>
 #include <unordered_map>
 
@@ -64,11 +65,13 @@ Value MinOrMax(Runtime& rt, const Value& value, const CallArgs& args, Order bett
 CallArgs From(const CallArgs& args, size_t first) {
   CallArgs rest = args;
   rest.positional.erase(rest.positional.begin(),
-                        rest.positional.begin() + static_cast<std::ptrdiff_t>(std::min(first, rest.positional.size())));
+                        rest.positional.begin() +
+                            static_cast<std::ptrdiff_t>(std::min(first, rest.positional.size())));
   return rest;
 }
 
-Value SelectOrReject(Runtime& rt, const Value& value, const CallArgs& args, bool keep, bool by_attribute) {
+Value SelectOrReject(Runtime& rt, const Value& value, const CallArgs& args, bool keep,
+                     bool by_attribute) {
   return Generate(rt, [&](auto yield) {
     if (!Truth(value)) return;
     if (by_attribute && args.positional.empty()) Raise("Missing parameter for attribute name");
@@ -92,7 +95,8 @@ Value SelectOrReject(Runtime& rt, const Value& value, const CallArgs& args, bool
 
 }  // namespace
 
-AttributeGetter::AttributeGetter(Runtime& rt, const Value& attribute, Value default_value, bool ignore_case)
+AttributeGetter::AttributeGetter(Runtime& rt, const Value& attribute, Value default_value,
+                                 bool ignore_case)
     : rt_(rt), default_(std::move(default_value)), ignore_case_(ignore_case) {
   if (!Given(attribute)) return;
   if (!attribute.string()) {
@@ -163,7 +167,9 @@ Value SliceFilter(Runtime& rt, const Value& value, const CallArgs& args) {
 
 Value DictSortFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   const auto bound = Bind("dictsort", args, {"case_sensitive", "by", "reverse"});
-  const std::string_view by = bound[1].missing() ? "key" : bound[1].string() ? bound[1].str().view() : "";
+  const std::string_view by = bound[1].missing()  ? "key"
+                              : bound[1].string() ? bound[1].str().view()
+                                                  : "";
   if (by != "key" && by != "value") Raise("You can only sort by either \"key\" or \"value\"");
   if (value.undefined()) RaiseUndefined(value);
   if (!value.is(Kind::kDict)) Raise("'{}' object has no attribute 'items'", TypeName(value));
@@ -185,7 +191,8 @@ Value FirstFilter(Runtime& rt, const Value& value, const CallArgs& args) {
 
 Value LastFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   Bind("last", args, {});
-  const int64_t length = value.is(Kind::kIterator) || value.is(Kind::kLoop) ? -1 : LengthOrMinusOne(value);
+  const int64_t length =
+      value.is(Kind::kIterator) || value.is(Kind::kLoop) ? -1 : LengthOrMinusOne(value);
   if (length < 0) Raise("'{}' object is not reversible", TypeName(value));
   if (length == 0) return rt.Undefined("No last item, sequence was empty.");
   switch (value.kind()) {
@@ -209,9 +216,11 @@ Value GroupByFilter(Runtime& rt, const Value& value, const CallArgs& args) {
     const Value key = get(items[i]);
     Values members;
     const size_t first = i;
-    while (i < items.size() && Equal(get(items[i]), key, rt.budget())) members.push_back(items[i++]);
+    while (i < items.size() && Equal(get(items[i]), key, rt.budget()))
+      members.push_back(items[i++]);
     if (i == first) members.push_back(items[i++]);  // NaN equals nothing, itself included
-    Value group = rt.heap().Tuple({case_sensitive ? key : get_exact(members[0]), rt.heap().List(members)});
+    Value group =
+        rt.heap().Tuple({case_sensitive ? key : get_exact(members[0]), rt.heap().List(members)});
     group.as<ListObject>().group = true;
     groups.push_back(std::move(group));
   }
@@ -236,7 +245,8 @@ Value MapFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   return Generate(rt, [&](auto yield) {
     if (!Truth(value)) return;
     bool by_attribute = false;
-    for (const auto& [name, v] : args.keywords) by_attribute = by_attribute || name.view() == "attribute";
+    for (const auto& [name, v] : args.keywords)
+      by_attribute = by_attribute || name.view() == "attribute";
     Cursor cursor(rt.heap(), value);
     if (args.positional.empty() && by_attribute) {
       const auto bound = Bind("map", args, {"attribute", "default"});
@@ -283,7 +293,8 @@ Value ReverseFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   Values items = ToValues(rt.heap(), value);
   std::reverse(items.begin(), items.end());
   // reversed() of a sequence is an iterator; a generator is gathered in a list first.
-  return value.is(Kind::kIterator) ? rt.heap().List(std::move(items)) : rt.heap().Iterator("list_reverseiterator", std::move(items));
+  return value.is(Kind::kIterator) ? rt.heap().List(std::move(items))
+                                   : rt.heap().Iterator("list_reverseiterator", std::move(items));
 }
 
 Value SortFilter(Runtime& rt, const Value& value, const CallArgs& args) {

@@ -11,7 +11,9 @@ namespace {
 
 // markupsafe.soft_str: strings as they are, the rest by str().
 Value SoftStr(Runtime& rt, const Value& v) { return v.string() ? v : Value(ToStr(rt, v)); }
-Value Same(const Value& like, Str s) { return like.markup() ? Value::Markup(std::move(s)) : Value(std::move(s)); }
+Value Same(const Value& like, Str s) {
+  return like.markup() ? Value::Markup(std::move(s)) : Value(std::move(s));
+}
 bool Given(const Value& v) { return !v.missing() && !v.is(Kind::kNone); }
 bool IsSet(const Value& v) { return !v.missing() && Truth(v); }
 
@@ -66,7 +68,8 @@ Value IndentFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   } else {
     const int64_t width = bound[0].missing() ? 4 : ToIndex64(bound[0]);
     rt.budget().CheckStringSize(static_cast<size_t>(std::max<int64_t>(0, width)));
-    indention = Str(std::string(static_cast<size_t>(std::max<int64_t>(0, width)), ' '), Origin::kTemplate);
+    indention =
+        Str(std::string(static_cast<size_t>(std::max<int64_t>(0, width)), ' '), Origin::kTemplate);
   }
   const bool first = IsSet(bound[1]), blank = IsSet(bound[2]);
   StrBuilder source(rt.budget());
@@ -129,7 +132,8 @@ Value StringFilter(Runtime& rt, const Value& value, const CallArgs& args) {
 
 Value TitleFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   Bind("title", args, {});
-  // Words begin after runs of "-", white space, "(", "{", "[" or "<"; unlike str.title, not after other marks.
+  // Words begin after runs of "-", white space, "(", "{", "[" or "<"; unlike str.title, not after
+  // other marks.
   const Str s = ToStr(rt, value);
   const std::string_view text = s.view();
   rt.budget().Touch(text.size() * 4);
@@ -180,7 +184,8 @@ Value ToJsonFilter(Runtime& rt, const Value& value, const CallArgs& args) {
 Value TrimFilter(Runtime& rt, const Value& value, const CallArgs& args) {
   const auto bound = Bind("trim", args, {"chars"});
   const Value s = SoftStr(rt, value);
-  if (Given(bound[0]) && !bound[0].string()) Raise("strip arg must be None or str, not {}", TypeName(bound[0]));
+  if (Given(bound[0]) && !bound[0].string())
+    Raise("strip arg must be None or str, not {}", TypeName(bound[0]));
   return Same(s, Strip(rt, s.str(), Side::kBoth, Given(bound[0]) ? &bound[0].str() : nullptr));
 }
 

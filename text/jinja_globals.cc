@@ -22,7 +22,8 @@ Value Range(Runtime& rt, CallArgs args) {
   }
   Int size = step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step;
   if (step > 0 ? start >= stop : start <= stop) size = 0;
-  if (size > kMaxRange) Raise("Range too big. The sandbox blocks ranges larger than MAX_RANGE ({}).", kMaxRange);
+  if (size > kMaxRange)
+    Raise("Range too big. The sandbox blocks ranges larger than MAX_RANGE ({}).", kMaxRange);
   auto* range = rt.heap().New<RangeObject>();
   range->start = start;
   range->stop = stop;
@@ -32,7 +33,8 @@ Value Range(Runtime& rt, CallArgs args) {
 }
 
 DictObject* MakeDict(Runtime& rt, const CallArgs& args) {
-  if (args.positional.size() > 1) Raise("dict expected at most 1 argument, got {}", args.positional.size());
+  if (args.positional.size() > 1)
+    Raise("dict expected at most 1 argument, got {}", args.positional.size());
   auto* dict = rt.heap().New<DictObject>();
   Budget& budget = rt.budget();
   if (!args.positional.empty()) {
@@ -45,7 +47,8 @@ DictObject* MakeDict(Runtime& rt, const CallArgs& args) {
       Cursor cursor(rt.heap(), source);
       for (Value pair; cursor.Next(&pair);) {
         const Values parts = ToValues(rt.heap(), pair);
-        if (parts.size() != 2) Raise("dictionary update sequence element has length {}; 2 is required", parts.size());
+        if (parts.size() != 2)
+          Raise("dictionary update sequence element has length {}; 2 is required", parts.size());
         dict->Set(parts[0], parts[1], budget);
       }
     }
@@ -165,7 +168,9 @@ Value StrftimeNow(Runtime& rt, CallArgs args) {
 
 void CheckNamespaceName(const Str& name) {
   if (name.view().starts_with("_")) {
-    Raise("Chat templates cannot store underscore-prefixed attributes on a namespace, but got '{}'.", name.view());
+    Raise(
+        "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '{}'.",
+        name.view());
   }
 }
 

@@ -30,7 +30,9 @@ struct Macro : CallableObject {
   const Stmt* stmt;
   Frame* frame;
 
-  Value Call(Runtime&, CallArgs args) override { return interpreter->CallMacro(*stmt, *frame, std::move(args)); }
+  Value Call(Runtime&, CallArgs args) override {
+    return interpreter->CallMacro(*stmt, *frame, std::move(args));
+  }
   Value Attribute(Runtime& rt, std::string_view name) override {
     const MacroInfo& macro = stmt->macro;
     if (name == "name") return macro.name.empty() ? Value::None() : Value(macro.name);
@@ -179,8 +181,10 @@ Flow Interpreter::RunLoop(const Stmt& s, Frame& outer, const Value& iterable, in
   return RunRounds(s, outer, *body, iterable, depth0);
 }
 
-Flow Interpreter::RunRounds(const Stmt& s, Frame& outer, Frame& body, const Value& iterable, int64_t depth0) {
-  // The loop variable is an object of its own where the body uses it; else the source is read directly.
+Flow Interpreter::RunRounds(const Stmt& s, Frame& outer, Frame& body, const Value& iterable,
+                            int64_t depth0) {
+  // The loop variable is an object of its own where the body uses it; else the source is read
+  // directly.
   Loop* loop = nullptr;
   std::optional<LoopSource> source;
   if (s.loop_slot >= 0) {
@@ -188,7 +192,8 @@ Flow Interpreter::RunRounds(const Stmt& s, Frame& outer, Frame& body, const Valu
   } else {
     source.emplace(*this, s, outer, iterable);
   }
-  // As in jinja2: else runs unless some round came to its end, so a round left by break or continue does not count.
+  // As in jinja2: else runs unless some round came to its end, so a round left by break or continue
+  // does not count.
   bool completed = false;
   for (Value item; loop ? loop->Next(&item) : source->Next(&item);) {
     Enter(body, &outer, s.scope);
@@ -229,7 +234,8 @@ Flow Interpreter::ExecCapture(const Stmt& s, Frame& outer) {
 
 Flow Interpreter::ExecWith(const Stmt& s, Frame& outer) {
   return InFrame(s.scope, outer, [&](Frame& frame) {
-    for (size_t i = 0; i < s.targets.size(); ++i) Assign(*s.targets[i], Eval(*s.values[i], outer), frame);
+    for (size_t i = 0; i < s.targets.size(); ++i)
+      Assign(*s.targets[i], Eval(*s.values[i], outer), frame);
     return Exec(s.body, frame);
   });
 }
@@ -287,10 +293,12 @@ void Interpreter::BindMacro(const Stmt& s, Frame& frame, CallArgs args) {
   }
   if (macro.kwargs_slot >= 0) {
     auto* rest = rt_.heap().New<DictObject>();
-    for (auto& [name, value] : args.keywords) rest->Set(Value(name), std::move(value), rt_.budget());
+    for (auto& [name, value] : args.keywords)
+      rest->Set(Value(name), std::move(value), rt_.budget());
     frame.slots[static_cast<size_t>(macro.kwargs_slot)] = Value(Kind::kDict, rest);
   } else if (!args.keywords.empty()) {
-    Raise("macro '{}' takes no keyword argument '{}'", macro.name.view(), args.keywords[0].first.view());
+    Raise("macro '{}' takes no keyword argument '{}'", macro.name.view(),
+          args.keywords[0].first.view());
   }
   if (macro.varargs_slot >= 0) {
     Values rest;
@@ -307,9 +315,10 @@ void Interpreter::FillDefaults(const Stmt& s, Frame& frame) {
   for (size_t i = 0; i < macro.parameters.size(); ++i) {
     const Expr& parameter = *macro.parameters[i];
     if (!Slot(parameter.slot, frame).missing()) continue;
-    Value value = i >= first_default
-                      ? Eval(*macro.defaults[i - first_default], frame)
-                      : rt_.Undefined(fmt::format("parameter '{}' was not provided", parameter.name.view()));
+    Value value =
+        i >= first_default
+            ? Eval(*macro.defaults[i - first_default], frame)
+            : rt_.Undefined(fmt::format("parameter '{}' was not provided", parameter.name.view()));
     Slot(parameter.slot, frame) = std::move(value);
   }
 }

@@ -10,7 +10,8 @@ namespace tessera::jinja {
 
 namespace {
 
-// "\r\n" and "\r" become "\n"; one newline at the very end is dropped (keep_trailing_newline is off).
+// "\r\n" and "\r" become "\n"; one newline at the very end is dropped (keep_trailing_newline is
+// off).
 std::string NormalizeNewlines(std::string_view source, bool drop_last) {
   std::string out;
   out.reserve(source.size());
@@ -43,7 +44,9 @@ class Lexer {
  private:
   std::string_view Rest() const { return std::string_view(source_).substr(pos_); }
   bool At(std::string_view text) const { return Rest().substr(0, text.size()) == text; }
-  char Peek(size_t offset = 0) const { return pos_ + offset < source_.size() ? source_[pos_ + offset] : '\0'; }
+  char Peek(size_t offset = 0) const {
+    return pos_ + offset < source_.size() ? source_[pos_ + offset] : '\0';
+  }
   void Emit(Token type, std::string text) { tokens_.push_back({type, line_, std::move(text)}); }
   void Advance(size_t n) {
     line_ += static_cast<int>(std::count(source_.begin() + pos_, source_.begin() + pos_ + n, '\n'));
@@ -188,7 +191,8 @@ class Lexer {
       if (pos_ >= source_.size()) return;  // the parser reports the missing end
       if (brackets.empty()) {
         const char sign = Peek();
-        const bool signed_end = (sign == '-' || (sign == '+' && block)) && Rest().substr(1, 2) == end;
+        const bool signed_end =
+            (sign == '-' || (sign == '+' && block)) && Rest().substr(1, 2) == end;
         if (signed_end || At(end)) {
           Emit(block ? Token::kBlockEnd : Token::kVariableEnd, "");
           Advance(signed_end ? 3 : 2);
@@ -214,8 +218,9 @@ class Lexer {
   // Digits with single underscores between them, from `p`; npos if there are none.
   size_t DigitsEnd(size_t p) const {
     if (p >= source_.size() || !IsDigitChar(source_[p])) return std::string::npos;
-    while (p < source_.size() && (IsDigitChar(source_[p]) || (source_[p] == '_' && p + 1 < source_.size() &&
-                                                              IsDigitChar(source_[p + 1])))) {
+    while (p < source_.size() &&
+           (IsDigitChar(source_[p]) ||
+            (source_[p] == '_' && p + 1 < source_.size() && IsDigitChar(source_[p + 1])))) {
       ++p;
     }
     return p;
@@ -262,12 +267,16 @@ class Lexer {
       };
       size_t p = pos_ + 2;
       while (p < source_.size() &&
-             (belongs(source_[p]) || (source_[p] == '_' && p + 1 < source_.size() && belongs(source_[p + 1])))) {
+             (belongs(source_[p]) ||
+              (source_[p] == '_' && p + 1 < source_.size() && belongs(source_[p + 1])))) {
         ++p;
       }
-      if ((radix == 'b' || radix == 'o' || radix == 'x') && p > pos_ + 2) return EmitNumber(Token::kInteger, p);
+      if ((radix == 'b' || radix == 'o' || radix == 'x') && p > pos_ + 2)
+        return EmitNumber(Token::kInteger, p);
       p = pos_ + 1;
-      while (p < source_.size() && (source_[p] == '0' || (source_[p] == '_' && Peek(p + 1 - pos_) == '0'))) ++p;
+      while (p < source_.size() &&
+             (source_[p] == '0' || (source_[p] == '_' && Peek(p + 1 - pos_) == '0')))
+        ++p;
       return EmitNumber(Token::kInteger, p);
     }
     EmitNumber(Token::kInteger, whole);
@@ -295,11 +304,13 @@ class Lexer {
       return Advance(2);
     }
     const char c = Peek();
-    if (kOne.find(c) == std::string_view::npos) Fail(fmt::format("unexpected char '{}'", std::string(1, c)));
+    if (kOne.find(c) == std::string_view::npos)
+      Fail(fmt::format("unexpected char '{}'", std::string(1, c)));
     if (c == '(' || c == '[' || c == '{') brackets += c == '(' ? ')' : c == '[' ? ']' : '}';
     if (c == ')' || c == ']' || c == '}') {
       if (brackets.empty()) Fail(fmt::format("unexpected '{}'", c));
-      if (brackets.back() != c) Fail(fmt::format("unexpected '{}', expected '{}'", c, brackets.back()));
+      if (brackets.back() != c)
+        Fail(fmt::format("unexpected '{}', expected '{}'", c, brackets.back()));
       brackets.pop_back();
     }
     Emit(Token::kOperator, std::string(1, c));
@@ -309,7 +320,9 @@ class Lexer {
   void String(char quote) {
     size_t p = pos_ + 1;
     while (p < source_.size() && source_[p] != quote) p += source_[p] == '\\' ? 2 : 1;
-    if (p >= source_.size()) Fail(fmt::format("unexpected char {}: the string has no end", quote == '"' ? "'\"'" : "\"'\""));
+    if (p >= source_.size())
+      Fail(fmt::format("unexpected char {}: the string has no end",
+                       quote == '"' ? "'\"'" : "\"'\""));
     Emit(Token::kString, Unescape(std::string_view(source_).substr(pos_ + 1, p - pos_ - 1)));
     Advance(p + 1 - pos_);
   }
@@ -331,7 +344,9 @@ class Lexer {
       } else if (c >= '0' && c <= '7') {
         char32_t value = 0;
         size_t digits = 0;
-        for (; digits < 3 && i + digits < raw.size() && raw[i + digits] >= '0' && raw[i + digits] <= '7'; ++digits) {
+        for (; digits < 3 && i + digits < raw.size() && raw[i + digits] >= '0' &&
+               raw[i + digits] <= '7';
+             ++digits) {
           value = value * 8 + static_cast<char32_t>(raw[i + digits] - '0');
         }
         i += digits - 1;
@@ -355,10 +370,12 @@ class Lexer {
     for (size_t i = 0; i < digits; ++i) {
       const char d = i < text.size() ? text[i] : '\0';
       const char l = static_cast<char>(d | 0x20);
-      if (!IsDigitChar(d) && !(l >= 'a' && l <= 'f')) Fail("truncated \\x, \\u or \\U escape in a string");
+      if (!IsDigitChar(d) && !(l >= 'a' && l <= 'f'))
+        Fail("truncated \\x, \\u or \\U escape in a string");
       value = value << 4 | static_cast<char32_t>(IsDigitChar(d) ? d - '0' : l - 'a' + 10);
     }
-    if (value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) Fail("illegal Unicode character in a string escape");
+    if (value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
+      Fail("illegal Unicode character in a string escape");
     return value;
   }
 

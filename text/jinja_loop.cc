@@ -8,8 +8,8 @@ bool LoopSource::Next(Value* out) {
     test_frame_ = interpreter_.rt_.heap().New<Frame>();
     interpreter_.Enter(*test_frame_, &outer_, stmt_.test_scope);
   }
-  while (cursor_.Next(out)) {
-    interpreter_.Assign(*stmt_.test_target, *out, *test_frame_);
+  for (Value item; cursor_.Next(&item);) {
+    interpreter_.Assign(*stmt_.test_target, item, *test_frame_);
     if (!Truth(interpreter_.Eval(*stmt_.test, *test_frame_))) continue;
     *out = interpreter_.TargetValue(*stmt_.test_target, *test_frame_);
     return true;
@@ -38,7 +38,7 @@ bool Loop::Next(Value* out) {
 }
 
 bool Loop::PeekNext() {
-  if (after_.missing()) Read(&after_);
+  if (Value next; after_.missing() && Read(&next)) after_ = std::move(next);
   return !after_.missing();
 }
 
@@ -67,7 +67,8 @@ Value Loop::Changed(Runtime& rt, const CallArgs& args) {
   if (!args.keywords.empty()) Raise("changed() takes no keyword arguments");
   const Values& now = args.positional;
   bool same = last_changed_ && last_changed_->size() == now.size();
-  for (size_t i = 0; same && i < now.size(); ++i) same = Equal((*last_changed_)[i], now[i], rt.budget());
+  for (size_t i = 0; same && i < now.size(); ++i)
+    same = Equal((*last_changed_)[i], now[i], rt.budget());
   if (!same) last_changed_ = now;
   return Value::Bool(!same);
 }
@@ -85,16 +86,19 @@ Value Loop::Attribute(Runtime& rt, std::string_view name) {
   if (name == "previtem") return index0_ == 0 ? rt.Undefined("there is no previous item") : before_;
   if (name == "nextitem") return PeekNext() ? after_ : rt.Undefined("there is no next item");
   if (name == "cycle") {
-    return MakeFunction(rt, [this](Runtime&, CallArgs args) { return Cycle(args); }, "cycle");
+    return MakeFunction(
+        rt, [this](Runtime&, CallArgs args) { return Cycle(args); }, "cycle");
   }
   if (name == "changed") {
-    return MakeFunction(rt, [this](Runtime& r, CallArgs args) { return Changed(r, args); }, "changed");
+    return MakeFunction(
+        rt, [this](Runtime& r, CallArgs args) { return Changed(r, args); }, "changed");
   }
   return Value();
 }
 
 Value Loop::Recurse(Runtime& rt, const Value& iterable) {
-  if (!stmt_.recursive) Raise("The loop must have the 'recursive' marker to be called recursively.");
+  if (!stmt_.recursive)
+    Raise("The loop must have the 'recursive' marker to be called recursively.");
   StrBuilder out(rt.budget());
   StrBuilder* const before = interpreter_.out_;
   interpreter_.out_ = &out;

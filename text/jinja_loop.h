@@ -11,7 +11,10 @@ namespace tessera::jinja {
 class LoopSource {
  public:
   LoopSource(Interpreter& interpreter, const Stmt& stmt, Frame& outer, const Value& iterable)
-      : interpreter_(interpreter), stmt_(stmt), outer_(outer), cursor_(interpreter.rt_.heap(), iterable) {}
+      : interpreter_(interpreter),
+        stmt_(stmt),
+        outer_(outer),
+        cursor_(interpreter.rt_.heap(), iterable) {}
   bool Next(Value* out);
 
  private:
@@ -23,7 +26,8 @@ class LoopSource {
 };
 
 struct Loop : LoopObject {
-  Loop(Interpreter& interpreter, const Stmt& stmt, Frame& outer, const Value& iterable, int64_t depth0)
+  Loop(Interpreter& interpreter, const Stmt& stmt, Frame& outer, const Value& iterable,
+       int64_t depth0)
       : interpreter_(interpreter),
         stmt_(stmt),
         outer_(outer),
@@ -32,7 +36,8 @@ struct Loop : LoopObject {
         depth0_(depth0) {}
 
   bool Next(Value* out);
-  // The loop has ended. A filter must not run any more for who kept the variable: its frame is gone.
+  // The loop has ended. A filter must not run any more for who kept the variable: its frame is
+  // gone.
   void Detach() { detached_ = true; }
   Value Attribute(Runtime& rt, std::string_view name) override;
   Value Recurse(Runtime& rt, const Value& iterable) override;

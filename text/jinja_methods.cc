@@ -16,7 +16,9 @@ struct NamedMethod {
 };
 
 // A str method's result is of its receiver's type, str or Markup.
-Value Same(const Value& self, Str s) { return self.markup() ? Value::Markup(std::move(s)) : Value(std::move(s)); }
+Value Same(const Value& self, Str s) {
+  return self.markup() ? Value::Markup(std::move(s)) : Value(std::move(s));
+}
 
 const Str& StrArg(const Value& v, const char* method) {
   if (!v.string()) Raise("{}() argument must be str, not {}", method, TypeName(v));
@@ -56,7 +58,8 @@ Value SplitLinesMethod(Runtime& rt, const Value& self, const CallArgs& args) {
 template <bool from_right>
 Value PartitionMethod(Runtime& rt, const Value& self, const CallArgs& args) {
   const auto bound = Bind("partition", args, {"sep"}, 1);
-  const std::vector<Str> parts = Split(rt, self.str(), &StrArg(bound[0], "partition"), 1, from_right);
+  const std::vector<Str> parts =
+      Split(rt, self.str(), &StrArg(bound[0], "partition"), 1, from_right);
   Values items;
   if (parts.size() == 2) {
     items = {Same(self, parts[0]), bound[0], Same(self, parts[1])};
@@ -95,7 +98,8 @@ Value AffixMethod(Runtime& rt, const Value& self, const CallArgs& args) {
   const std::string_view text = self.str().view().substr(w.begin, w.end - w.begin);
   auto matches = [&](const Value& affix) {
     if (!affix.string()) {
-      Raise("{} first arg must be str or a tuple of str, not {}", at_end ? "endswith" : "startswith", TypeName(affix));
+      Raise("{} first arg must be str or a tuple of str, not {}",
+            at_end ? "endswith" : "startswith", TypeName(affix));
     }
     const std::string_view a = affix.str().view();
     rt.budget().Touch(a.size());
@@ -148,7 +152,8 @@ Value ReplaceMethod(Runtime& rt, const Value& self, const CallArgs& args) {
   if (!args.keywords.empty()) Raise("replace() takes no keyword arguments");
   const auto bound = Bind("replace", args, {"old", "new", "count"}, 2);
   const int64_t count = bound[2].missing() ? -1 : ToIndex64(bound[2]);
-  return Same(self, Replace(rt, self.str(), StrArg(bound[0], "replace"), StrArg(bound[1], "replace"), count));
+  return Same(self, Replace(rt, self.str(), StrArg(bound[0], "replace"),
+                            StrArg(bound[1], "replace"), count));
 }
 
 Value JoinMethod(Runtime& rt, const Value& self, const CallArgs& args) {
@@ -193,7 +198,8 @@ Value RemoveAffixMethod(Runtime& rt, const Value& self, const CallArgs& args) {
   if (suffix && !affix.empty() && s.view().ends_with(affix)) {
     return Same(self, Substring(rt, s, 0, s.size() - affix.size()));
   }
-  if (!suffix && s.view().starts_with(affix)) return Same(self, Substring(rt, s, affix.size(), s.size()));
+  if (!suffix && s.view().starts_with(affix))
+    return Same(self, Substring(rt, s, affix.size(), s.size()));
   return self;
 }
 
@@ -215,7 +221,8 @@ Value ExpandTabsMethod(Runtime& rt, const Value& self, const CallArgs& args) {
       column = c == '\n' || c == '\r' ? 0 : column + 1;
     } else if (size > 0) {
       const int64_t spaces = size - column % size;
-      out.Append(std::string(static_cast<size_t>(std::min<int64_t>(spaces, 1 << 20)), ' '), s.OriginAt(begin));
+      out.Append(std::string(static_cast<size_t>(std::min<int64_t>(spaces, 1 << 20)), ' '),
+                 s.OriginAt(begin));
       column += spaces;
     }
   }
@@ -354,16 +361,27 @@ Value RangeCount(Runtime& rt, const Value& self, const CallArgs& args) {
   return Value::Integer(Contains(rt.heap(), bound[0], self) ? 1 : 0);
 }
 
-constexpr NamedMethod kListMethods[] = {{"copy", ListCopy}, {"count", ListCount}, {"index", ListIndex}};
+Value RangeIndex(Runtime& rt, const Value& self, const CallArgs& args) {
+  const auto bound = Bind("index", args, {"value"}, 1);
+  const auto& range = self.as<RangeObject>();
+  for (int64_t i = 0; i < range.size; ++i) {
+    if (Equal(range.At(i), bound[0], rt.budget())) return Value::Integer(i);
+  }
+  Raise("the value is not in range");
+}
+
+constexpr NamedMethod kListMethods[] = {
+    {"copy", ListCopy}, {"count", ListCount}, {"index", ListIndex}};
 constexpr NamedMethod kTupleMethods[] = {{"count", ListCount}, {"index", ListIndex}};
-constexpr NamedMethod kRangeMethods[] = {{"count", RangeCount}};
+constexpr NamedMethod kRangeMethods[] = {{"count", RangeCount}, {"index", RangeIndex}};
 constexpr NamedMethod kDictMethods[] = {{"copy", DictCopy},
                                         {"get", DictGet},
                                         {"items", DictView<ViewObject::What::kItems>},
                                         {"keys", DictView<ViewObject::What::kKeys>},
                                         {"values", DictView<ViewObject::What::kValues>}};
 
-constexpr std::string_view kListMutators[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+constexpr std::string_view kListMutators[] = {"append", "clear", "pop",    "reverse",
+                                              "insert", "sort",  "extend", "remove"};
 constexpr std::string_view kDictMutators[] = {"clear", "pop", "popitem", "setdefault", "update"};
 
 struct BoundMethod : CallableObject {
@@ -371,12 +389,15 @@ struct BoundMethod : CallableObject {
   Value self;
   const NamedMethod* method;
   Value Call(Runtime& rt, CallArgs args) override { return method->method(rt, self, args); }
-  std::string Describe() const override { return fmt::format("<built-in method {}>", method->name); }
+  std::string Describe() const override {
+    return fmt::format("<built-in method {}>", method->name);
+  }
 };
 
 template <size_t n>
 const NamedMethod* Find(const NamedMethod (&methods)[n], std::string_view name) {
-  const auto* it = std::find_if(methods, methods + n, [&](const NamedMethod& m) { return m.name == name; });
+  const auto* it =
+      std::find_if(methods, methods + n, [&](const NamedMethod& m) { return m.name == name; });
   return it == methods + n ? nullptr : it;
 }
 
@@ -394,7 +415,9 @@ const NamedMethod* FindNamed(const Value& self, std::string_view name) {
 }  // namespace
 
 Value FindMethod(Runtime& rt, const Value& self, std::string_view name, bool* unsafe) {
-  auto among = [&](const auto& names) { return std::find(std::begin(names), std::end(names), name) != std::end(names); };
+  auto among = [&](const auto& names) {
+    return std::find(std::begin(names), std::end(names), name) != std::end(names);
+  };
   if (self.is(Kind::kList)) *unsafe = among(kListMutators);
   if (self.is(Kind::kDict)) *unsafe = among(kDictMutators);
   const NamedMethod* method = FindNamed(self, name);
@@ -402,7 +425,9 @@ Value FindMethod(Runtime& rt, const Value& self, std::string_view name, bool* un
   return Value(Kind::kCallable, rt.heap().New<BoundMethod>(self, method));
 }
 
-bool HasMethod(const Value& self, std::string_view name) { return FindNamed(self, name) != nullptr; }
+bool HasMethod(const Value& self, std::string_view name) {
+  return FindNamed(self, name) != nullptr;
+}
 
 Value CallMethod(Runtime& rt, const Value& self, std::string_view name, const CallArgs& args) {
   rt.budget().Step();

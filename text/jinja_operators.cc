@@ -111,14 +111,18 @@ Value FloatOperation(BinaryOp op, double a, double b, Origin origin) {
     case BinaryOp::kPow: break;
   }
   if (a == 0 && b < 0) Raise("0.0 cannot be raised to a negative power");
-  if (a < 0 && std::isfinite(b) && b != std::floor(b)) Raise("complex numbers are outside the supported subset");
+  if (a < 0 && std::isfinite(b) && b != std::floor(b))
+    Raise("complex numbers are outside the supported subset");
   const double result = std::pow(a, b);
-  if (std::isinf(result) && std::isfinite(a) && std::isfinite(b)) Raise("Numerical result out of range");
+  if (std::isinf(result) && std::isfinite(a) && std::isfinite(b))
+    Raise("Numerical result out of range");
   return Value::Float(result, origin);
 }
 
 // What MarkupSafe does to a plain operand.
-Str Escaped(Runtime& rt, const Value& v) { return v.markup() ? v.str() : EscapeHtml(rt, ToStr(rt, v)); }
+Str Escaped(Runtime& rt, const Value& v) {
+  return v.markup() ? v.str() : EscapeHtml(rt, ToStr(rt, v));
+}
 
 Value Add(Runtime& rt, const Value& a, const Value& b) {
   if (a.string() && b.string()) {

@@ -28,13 +28,16 @@ Parser::Nesting::Nesting(Parser& p) : parser(p) {
   }
 }
 
-void Parser::Fail(const std::string& message, int line) const { throw TemplateError(message, line); }
+void Parser::Fail(const std::string& message, int line) const {
+  throw TemplateError(message, line);
+}
 
 void Parser::FailToken(std::string_view expected) const {
   if (Current().type == Token::kEnd) {
     Fail(fmt::format("unexpected end of template, expected '{}'", expected), Current().line);
   }
-  Fail(fmt::format("expected token '{}', got '{}'", expected, DescribeToken(Current())), Current().line);
+  Fail(fmt::format("expected token '{}', got '{}'", expected, DescribeToken(Current())),
+       Current().line);
 }
 
 bool Parser::SkipOperator(std::string_view op) {
@@ -65,10 +68,12 @@ const LexedToken& Parser::Expect(Token type, std::string_view what) {
 std::unique_ptr<TemplateTree> Parser::Run() {
   auto tree = std::make_unique<TemplateTree>();
   tree->body = ParseBody({});
+  if (!unknown_.empty()) throw unknown_.front();
   return tree;
 }
 
-// Statements until a tag of `ends` (which stays the current token), or the end of the template where there are none.
+// Statements until a tag of `ends` (which stays the current token), or the end of the template
+// where there are none.
 Block Parser::ParseBody(std::initializer_list<std::string_view> ends) {
   const Nesting nesting(*this);
   Block body;
@@ -84,7 +89,9 @@ Block Parser::ParseBody(std::initializer_list<std::string_view> ends) {
     switch (token.type) {
       case Token::kEnd:
         if (ends.size() > 0) {
-          Fail(fmt::format("Unexpected end of template, looking for '{}'", fmt::join(ends, "' or '")), token.line);
+          Fail(fmt::format("Unexpected end of template, looking for '{}'",
+                           fmt::join(ends, "' or '")),
+               token.line);
         }
         return body;
       case Token::kData: {
@@ -101,7 +108,8 @@ Block Parser::ParseBody(std::initializer_list<std::string_view> ends) {
         break;
       case Token::kBlockBegin:
         Next();
-        if (Current().type == Token::kName && std::find(ends.begin(), ends.end(), Current().text) != ends.end()) {
+        if (Current().type == Token::kName &&
+            std::find(ends.begin(), ends.end(), Current().text) != ends.end()) {
           return body;
         }
         body.push_back(ParseStatement());
@@ -135,8 +143,10 @@ StmtPtr Parser::ParseStatement() {
   if (tag == "print") return ParsePrint(line);
   if (tag == "break") return ParseLoopControl(StmtKind::kBreak, line);
   if (tag == "continue") return ParseLoopControl(StmtKind::kContinue, line);
-  for (const std::string_view other : {"block", "extends", "include", "import", "from", "autoescape"}) {
-    if (tag == other) Fail(fmt::format("the tag '{}' is outside the supported subset of Jinja", tag), line);
+  for (const std::string_view other :
+       {"block", "extends", "include", "import", "from", "autoescape"}) {
+    if (tag == other)
+      Fail(fmt::format("the tag '{}' is outside the supported subset of Jinja", tag), line);
   }
   Fail(fmt::format("Encountered unknown tag '{}'.", tag), line);
 }
@@ -221,7 +231,8 @@ StmtPtr Parser::ParseFor(int line) {
     stmt->body = ParseStatements({"endfor", "else"});
   }
   if (Next().text == "else") {
-    // Python's generated code puts the else part after the loop (or, recursive, into the loop's function).
+    // Python's generated code puts the else part after the loop (or, recursive, into the loop's
+    // function).
     const InLoop loop(*this, stmt->recursive ? false : in_loop_);
     stmt->else_body = ParseStatements({"endfor"});
     Next();
@@ -337,7 +348,9 @@ StmtPtr Parser::ParsePrint(int line) {
 }
 
 StmtPtr Parser::ParseLoopControl(StmtKind kind, int line) {
-  if (!in_loop_) Fail(kind == StmtKind::kBreak ? "'break' outside loop" : "'continue' not properly in loop", line);
+  if (!in_loop_)
+    Fail(kind == StmtKind::kBreak ? "'break' outside loop" : "'continue' not properly in loop",
+         line);
   return MakeStmt(kind, line);
 }
 

@@ -1,4 +1,5 @@
-// Recursive-descent parser for the grammar of jinja2.parser (3.1), inside text/jinja_parser*.cc only.
+// Recursive-descent parser for the grammar of jinja2.parser (3.1), inside text/jinja_parser*.cc
+// only.
 #pragma once
 
 #include <initializer_list>
@@ -17,7 +18,8 @@ class Parser {
   std::unique_ptr<TemplateTree> Run();
 
  private:
-  // Deeper nesting than this is an error: of blocks, of brackets, and of the tree that is evaluated recursively.
+  // Deeper nesting than this is an error: of blocks, of brackets, and of the tree that is evaluated
+  // recursively.
   static constexpr int kMaxNesting = 100;
   static constexpr int kMaxDepth = 200;
 
@@ -74,8 +76,12 @@ class Parser {
     if (pos_ + 1 < tokens_.size()) ++pos_;
     return token;
   }
-  bool IsOperator(std::string_view op) const { return Current().type == Token::kOperator && Current().text == op; }
-  bool IsName(std::string_view name) const { return Current().type == Token::kName && Current().text == name; }
+  bool IsOperator(std::string_view op) const {
+    return Current().type == Token::kOperator && Current().text == op;
+  }
+  bool IsName(std::string_view name) const {
+    return Current().type == Token::kName && Current().text == name;
+  }
   bool SkipOperator(std::string_view op);
   bool SkipName(std::string_view name);
   void ExpectOperator(std::string_view op);
@@ -94,7 +100,8 @@ class Parser {
     ~Nesting() { --parser.nesting_; }
     Parser& parser;
   };
-  // jinja2 resolves an unknown filter or test when it is reached if it stands directly in an if, else at load.
+  // jinja2 resolves an unknown filter or test when it is reached if it stands directly in an if or
+  // an inline if, else at load.
   struct Soft {
     Soft(Parser& parser, bool soft) : parser(parser), before(parser.soft_) { parser.soft_ = soft; }
     ~Soft() { parser.soft_ = before; }
@@ -103,7 +110,9 @@ class Parser {
   };
   // Whether break and continue have a loop around them; a macro body starts anew.
   struct InLoop {
-    InLoop(Parser& parser, bool in_loop) : parser(parser), before(parser.in_loop_) { parser.in_loop_ = in_loop; }
+    InLoop(Parser& parser, bool in_loop) : parser(parser), before(parser.in_loop_) {
+      parser.in_loop_ = in_loop;
+    }
     ~InLoop() { parser.in_loop_ = before; }
     Parser& parser;
     bool before;
@@ -113,6 +122,8 @@ class Parser {
   size_t pos_ = 0;
   int nesting_ = 0;
   bool soft_ = false;
+  std::vector<TemplateError>
+      unknown_;  // filters and tests that must not be unknown where they stand
   bool in_loop_ = false;
 };
 

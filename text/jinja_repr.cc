@@ -1,7 +1,8 @@
 // Values as text: Python's str() and repr(), and json.dumps.
 //
-// Origins: a string's bytes keep theirs (an escape has that of the character it stands for), digits have that of the
-// number. Brackets, quotes and commas show the shape of data, which a user chooses: they are a user's.
+// Origins: a string's bytes keep theirs (an escape has that of the character it stands for), digits
+// have that of the number. Brackets, quotes and commas show the shape of data, which a user
+// chooses: they are a user's.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -53,7 +54,8 @@ std::string IntToString(Int i) {
   if (i == 0) return "0";
   std::string digits;
   const bool negative = i < 0;
-  unsigned __int128 rest = negative ? -static_cast<unsigned __int128>(i) : static_cast<unsigned __int128>(i);
+  unsigned __int128 rest =
+      negative ? -static_cast<unsigned __int128>(i) : static_cast<unsigned __int128>(i);
   for (; rest != 0; rest /= 10) digits += static_cast<char>('0' + static_cast<int>(rest % 10));
   if (negative) digits += '-';
   std::reverse(digits.begin(), digits.end());
@@ -64,7 +66,8 @@ std::string FloatRepr(double d) {
   if (std::isnan(d)) return "nan";
   if (std::isinf(d)) return d < 0 ? "-inf" : "inf";
   char buffer[64];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::scientific);
+  const auto [end, error] =
+      std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::scientific);
   std::string_view text(buffer, static_cast<size_t>(end - buffer));
   std::string out;
   if (text[0] == '-') {
@@ -96,7 +99,8 @@ std::string FloatRepr(double d) {
 
 void AppendRepr(Runtime& rt, const Value& v, StrBuilder& out, int depth) {
   rt.budget().Step();
-  if (depth > kReprDepth) Raise("maximum recursion depth exceeded while getting the repr of an object");
+  if (depth > kReprDepth)
+    Raise("maximum recursion depth exceeded while getting the repr of an object");
   auto list = [&](const Values& items, std::string_view open, std::string_view close) {
     out.Append(open, kShape);
     for (size_t i = 0; i < items.size(); ++i) {
@@ -138,7 +142,8 @@ void AppendRepr(Runtime& rt, const Value& v, StrBuilder& out, int depth) {
     case Kind::kDict: dict(v.as<DictObject>()); return;
     case Kind::kRange: {
       const auto& range = v.as<RangeObject>();
-      out.Append(fmt::format("range({}, {}", IntToString(range.start), IntToString(range.stop)), kShape);
+      out.Append(fmt::format("range({}, {}", IntToString(range.start), IntToString(range.stop)),
+                 kShape);
       out.Append(range.step == 1 ? ")" : fmt::format(", {})", IntToString(range.step)), kShape);
       return;
     }
@@ -154,11 +159,14 @@ void AppendRepr(Runtime& rt, const Value& v, StrBuilder& out, int depth) {
       return;
     case Kind::kLoop: {
       const Value index = v.as<LoopObject>().Attribute(rt, "index");
-      out.Append(fmt::format("<LoopContext {}/{}>", IntToString(index.integer()), v.as<LoopObject>().Length()), kShape);
+      out.Append(fmt::format("<LoopContext {}/{}>", IntToString(index.integer()),
+                             v.as<LoopObject>().Length()),
+                 kShape);
       return;
     }
     case Kind::kCallable: out.Append(v.as<CallableObject>().Describe(), kShape); return;
-    case Kind::kIterator: Raise("a {} cannot be printed: put it through |list or |join first", TypeName(v));
+    case Kind::kIterator:
+      Raise("a {} cannot be printed: put it through |list or |join first", TypeName(v));
     case Kind::kSlice: out.Append("slice(...)", kShape); return;
   }
 }
@@ -241,8 +249,9 @@ class JsonWriter {
     for (const auto& item : dict.items) items.push_back(&item);
     if (style_.sort_keys) {
       rt_.budget().Step(static_cast<int64_t>(items.size()) * 20);
-      std::stable_sort(items.begin(), items.end(),
-                       [&](const auto* a, const auto* b) { return Less(a->first, b->first, rt_.budget()); });
+      std::stable_sort(items.begin(), items.end(), [&](const auto* a, const auto* b) {
+        return Less(a->first, b->first, rt_.budget());
+      });
     }
     out_.Append("{", kShape);
     bool first = true;
@@ -290,7 +299,8 @@ class JsonWriter {
         out_.Append(fmt::format("\\u{:04x}", static_cast<uint32_t>(c)), origin);
       } else {
         const auto v = static_cast<uint32_t>(c) - 0x10000;
-        out_.Append(fmt::format("\\u{:04x}\\u{:04x}", 0xd800 | v >> 10, 0xdc00 | (v & 0x3ff)), origin);
+        out_.Append(fmt::format("\\u{:04x}\\u{:04x}", 0xd800 | v >> 10, 0xdc00 | (v & 0x3ff)),
+                    origin);
       }
     }
     out_.Append(s, plain, text.size());
@@ -305,6 +315,8 @@ class JsonWriter {
 
 }  // namespace
 
-Str ToJson(Runtime& rt, const Value& v, const JsonStyle& style) { return JsonWriter(rt, style).Write(v); }
+Str ToJson(Runtime& rt, const Value& v, const JsonStyle& style) {
+  return JsonWriter(rt, style).Write(v);
+}
 
 }  // namespace tessera::jinja

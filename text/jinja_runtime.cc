@@ -23,7 +23,8 @@ int64_t Scaled(int64_t base, int64_t per_byte, size_t bytes) {
 Runtime::Runtime(const TemplateLimits& limits, size_t input_bytes)
     : budget_(Scaled(limits.steps, limits.steps_per_input_byte, input_bytes),
               Scaled(limits.output_bytes, limits.output_bytes_per_input_byte, input_bytes),
-              Scaled(limits.memory_bytes, limits.memory_bytes_per_input_byte, input_bytes), limits.depth),
+              Scaled(limits.memory_bytes, limits.memory_bytes_per_input_byte, input_bytes),
+              limits.depth),
       heap_(budget_) {}
 
 Value Runtime::Lookup(std::string_view name) {
@@ -91,15 +92,17 @@ Value Runtime::UndefinedAttribute(const Value& of, const Value& name) {
     default: break;
   }
   if (name.string()) return Value::Undefined(name.str(), type);
-  return Value::Undefined(name.number() ? ToStr(*this, name) : Str(std::string(TypeName(name)), Origin::kTemplate),
-                          type);
+  return Value::Undefined(
+      name.number() ? ToStr(*this, name) : Str(std::string(TypeName(name)), Origin::kTemplate),
+      type);
 }
 
-std::vector<Value> Bind(const char* function, const CallArgs& args, std::initializer_list<std::string_view> names,
-                        size_t required) {
+std::vector<Value> Bind(const char* function, const CallArgs& args,
+                        std::initializer_list<std::string_view> names, size_t required) {
   std::vector<Value> bound(names.size());
   if (args.positional.size() > names.size()) {
-    Raise("{}() takes at most {} arguments ({} given)", function, names.size(), args.positional.size());
+    Raise("{}() takes at most {} arguments ({} given)", function, names.size(),
+          args.positional.size());
   }
   for (size_t i = 0; i < args.positional.size(); ++i) bound[i] = args.positional[i];
   for (const auto& [name, value] : args.keywords) {
@@ -108,21 +111,24 @@ std::vector<Value> Bind(const char* function, const CallArgs& args, std::initial
       if (known == name.view()) break;
       ++i;
     }
-    if (i == names.size()) Raise("{}() got an unexpected keyword argument '{}'", function, name.view());
-    if (!bound[i].missing()) Raise("{}() got multiple values for argument '{}'", function, name.view());
+    if (i == names.size())
+      Raise("{}() got an unexpected keyword argument '{}'", function, name.view());
+    if (!bound[i].missing())
+      Raise("{}() got multiple values for argument '{}'", function, name.view());
     bound[i] = value;
   }
   for (size_t i = 0; i < required; ++i) {
     if (bound[i].missing()) {
-      Raise("{}() missing required argument '{}'", function, *(names.begin() + static_cast<std::ptrdiff_t>(i)));
+      Raise("{}() missing required argument '{}'", function,
+            *(names.begin() + static_cast<std::ptrdiff_t>(i)));
     }
   }
   return bound;
 }
 
 std::optional<Int> ParseInt(std::string_view text, int base) {
-  // Python strips white space, takes one sign, a prefix that fits the base, single underscores between digits, and
-  // decimal digits of any script.
+  // Python strips white space, takes one sign, a prefix that fits the base, single underscores
+  // between digits, and decimal digits of any script.
   std::u32string chars;
   for (size_t i = 0; i < text.size();) chars.push_back(DecodeUtf8(text, &i));
   size_t begin = 0, end = chars.size();
@@ -178,7 +184,8 @@ std::optional<double> ParseFloat(std::string_view text) {
     if (digit >= 0) {
       ascii += static_cast<char>('0' + digit);
     } else if (chars[i] == '_') {
-      if (i == begin || i + 1 == end || DecimalValue(chars[i - 1]) < 0 || DecimalValue(chars[i + 1]) < 0) {
+      if (i == begin || i + 1 == end || DecimalValue(chars[i - 1]) < 0 ||
+          DecimalValue(chars[i + 1]) < 0) {
         return std::nullopt;
       }
     } else if (chars[i] < 0x80) {
@@ -201,7 +208,8 @@ std::optional<double> ParseFloat(std::string_view text) {
   } else if (lower == "nan") {
     value = std::nan("");
   } else {
-    if (lower.empty() || (lower[0] != '.' && (lower[0] < '0' || lower[0] > '9'))) return std::nullopt;
+    if (lower.empty() || (lower[0] != '.' && (lower[0] < '0' || lower[0] > '9')))
+      return std::nullopt;
     const auto [p, error] = std::from_chars(lower.data(), lower.data() + lower.size(), value);
     if (p != lower.data() + lower.size()) return std::nullopt;
     // Out of range: strtod tells too large from too small.
@@ -228,7 +236,9 @@ Int ToIndex(const Value& v) {
 
 int64_t ToIndex64(const Value& v) {
   const Int i = ToIndex(v);
-  return i > INT64_MAX / 2 ? INT64_MAX / 2 : i < INT64_MIN / 2 ? INT64_MIN / 2 : static_cast<int64_t>(i);
+  return i > INT64_MAX / 2   ? INT64_MAX / 2
+         : i < INT64_MIN / 2 ? INT64_MIN / 2
+                             : static_cast<int64_t>(i);
 }
 
 bool IsCallable(const Value& v) {

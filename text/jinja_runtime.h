@@ -28,12 +28,16 @@ class Runtime {
 
   // Variables of the render, then jinja2's globals; missing if there is none.
   Value Lookup(std::string_view name);
-  void SetVariable(std::string_view name, Value value) { variables_[std::string(name)] = std::move(value); }
+  void SetVariable(std::string_view name, Value value) {
+    variables_[std::string(name)] = std::move(value);
+  }
 
   // JSON as Python's json.load makes it, all of Origin::kUser. nlohmann keeps the order of keys.
   Value FromJson(const nlohmann::ordered_json& json, int depth = 0);
 
-  Value Undefined(std::string_view hint) { return Value::Undefined(Str(std::string(hint), Origin::kTemplate), nullptr, true); }
+  Value Undefined(std::string_view hint) {
+    return Value::Undefined(Str(std::string(hint), Origin::kTemplate), nullptr, true);
+  }
   // "'dict object' has no attribute 'x'".
   Value UndefinedAttribute(const Value& of, const Value& name);
   Str MakeStr(std::string_view text, Origin origin);
@@ -50,10 +54,10 @@ class Runtime {
   std::map<std::string, Value, std::less<>> variables_;
 };
 
-// Arguments by position or name, as a Python signature binds them. Missing ones keep Kind::kMissing. Raises for too many,
-// unknown or doubled arguments, and for fewer than `required`.
-std::vector<Value> Bind(const char* function, const CallArgs& args, std::initializer_list<std::string_view> names,
-                        size_t required = 0);
+// Arguments by position or name, as a Python signature binds them. Missing ones keep
+// Kind::kMissing. Raises for too many, unknown or doubled arguments, and for fewer than `required`.
+std::vector<Value> Bind(const char* function, const CallArgs& args,
+                        std::initializer_list<std::string_view> names, size_t required = 0);
 
 // str(v) and repr(v).
 Str ToStr(Runtime& rt, const Value& v);
@@ -85,7 +89,8 @@ Str BraceFormat(Runtime& rt, const Str& format, const CallArgs& args);
 // format(value, spec).
 Str FormatValue(Runtime& rt, const Value& value, const Str& spec);
 
-// datetime.strftime in the C locale; the directives of Python's documentation and glibc's "%-d" without padding.
+// datetime.strftime in the C locale; the directives of Python's documentation and glibc's "%-d"
+// without padding.
 Str FormatTime(Runtime& rt, const Str& format, const CalendarTime& time);
 
 // Attribute and item access by the rules of the immutable sandbox.
@@ -93,7 +98,8 @@ Value GetAttribute(Runtime& rt, const Value& object, const Str& name);
 Value GetItem(Runtime& rt, const Value& object, const Value& index);
 // The attribute alone, never the item; missing if there is none.
 Value PythonAttribute(Runtime& rt, const Value& object, const Str& name);
-Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value& stop, const Value& step);
+Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value& stop,
+               const Value& step);
 
 // Calls functions, bound methods, macros, loop, joiner. `rt` is the render that owns the callable.
 Value Call(Runtime& rt, const Value& callee, CallArgs args);
@@ -127,8 +133,8 @@ Value MakeFunction(Runtime& rt, F function, const char* name) {
   return Value(Kind::kCallable, object);
 }
 
-// Methods of Python's str, list, tuple, dict; missing if the type has none of that name. `unsafe` is set for the
-// mutating ones, which the immutable sandbox does not give out.
+// Methods of Python's str, list, tuple, dict; missing if the type has none of that name. `unsafe`
+// is set for the mutating ones, which the immutable sandbox does not give out.
 Value FindMethod(Runtime& rt, const Value& self, std::string_view name, bool* unsafe);
 // The same without making a method object.
 bool HasMethod(const Value& self, std::string_view name);

@@ -1,7 +1,7 @@
-// Name resolution. jinja2 decides at compile time in which scope each name lives and what it holds when the scope is
-// entered (jinja2.idtracking); templates depend on its rules, so this follows them: a frame is first looked through as a
-// whole, ifs included, before anything nested in it, and a name stored in a frame starts as the outer variable of that
-// name, or undefined.
+// Name resolution. jinja2 decides at compile time in which scope each name lives and what it holds
+// when the scope is entered (jinja2.idtracking); templates depend on its rules, so this follows
+// them: a frame is first looked through as a whole, ifs included, before anything nested in it, and
+// a name stored in a frame starts as the outer variable of that name, or undefined.
 #include <map>
 #include <memory>
 #include <set>
@@ -21,12 +21,15 @@ struct LoadRule {
   SlotRef from;
 };
 
-// The names of one frame. A branch of an if is an overlay over the symbols it stands in: what it adds is merged when all
-// branches have been seen.
+// The names of one frame. A branch of an if is an overlay over the symbols it stands in: what it
+// adds is merged when all branches have been seen.
 class Symbols {
  public:
   Symbols(const Symbols* parent, ScopeInfo* info)
-      : parent_(parent), info_(info), own_index_(std::make_unique<SlotIndex>()), index_(own_index_.get()) {}
+      : parent_(parent),
+        info_(info),
+        own_index_(std::make_unique<SlotIndex>()),
+        index_(own_index_.get()) {}
   static Symbols Branch(const Symbols& base) { return Symbols(base, BranchTag{}); }
 
   SlotRef Find(std::string_view name) const {
@@ -73,7 +76,8 @@ class Symbols {
     }
     for (const std::string_view name : stored) {
       const SlotRef outer = OuterRef(name);
-      const LoadRule rule = outer.slot >= 0 ? LoadRule{Load::kAlias, outer} : LoadRule{Load::kContext, {}};
+      const LoadRule rule =
+          outer.slot >= 0 ? LoadRule{Load::kAlias, outer} : LoadRule{Load::kContext, {}};
       loads_[Find(name).slot] = rule;
     }
   }
@@ -92,7 +96,8 @@ class Symbols {
  private:
   using SlotIndex = std::map<std::string_view, int>;
   struct BranchTag {};
-  Symbols(const Symbols& base, BranchTag) : parent_(base.parent_), base_(&base), info_(base.info_), index_(base.index_) {}
+  Symbols(const Symbols& base, BranchTag)
+      : parent_(base.parent_), base_(&base), info_(base.info_), index_(base.index_) {}
 
   // Outside this frame: hops >= 1.
   SlotRef OuterRef(std::string_view name) const {
@@ -245,7 +250,8 @@ class Resolver {
 
   // Second pass: where each name of the frame is, and the frames inside.
   void Resolve(const Symbols& symbols, Expr& e) {
-    if (e.kind == ExprKind::kName || e.kind == ExprKind::kNamespaceRef) e.slot = symbols.Find(e.name.view());
+    if (e.kind == ExprKind::kName || e.kind == ExprKind::kNamespaceRef)
+      e.slot = symbols.Find(e.name.view());
     for (ExprPtr& child : e.operands) Resolve(symbols, child);
     for (ExprPtr& child : e.args.positional) Resolve(symbols, child);
     for (auto& [name, child] : e.args.keywords) Resolve(symbols, child);
@@ -325,7 +331,8 @@ class Resolver {
   static bool StoresInBody(const Stmt& s, std::string_view name) {
     auto in_block = [&](const Block& block) {
       for (const StmtPtr& inner : block) {
-        if (inner->kind != StmtKind::kMacro && inner->target && Stores(*inner->target, name)) return true;
+        if (inner->kind != StmtKind::kMacro && inner->target && Stores(*inner->target, name))
+          return true;
         if (StoresInBody(*inner, name)) return true;
       }
       return false;
@@ -376,7 +383,8 @@ class Resolver {
       for (size_t i = 0; i < first_default; ++i) {
         if (macro.parameters[i]->name.view() == "caller") {
           throw TemplateError(
-              "When defining macros or call blocks the special \"caller\" argument must be omitted or be given a "
+              "When defining macros or call blocks the special \"caller\" argument must be omitted "
+              "or be given a "
               "default.",
               s.line);
         }

@@ -6,9 +6,11 @@ namespace tessera::jinja {
 
 namespace {
 
-constexpr std::string_view kDays[] = {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"};
-constexpr std::string_view kMonths[] = {"January", "February", "March",     "April",   "May",      "June",
-                                        "July",    "August",   "September", "October", "November", "December"};
+constexpr std::string_view kDays[] = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                      "Friday", "Saturday", "Sunday"};
+constexpr std::string_view kMonths[] = {"January",   "February", "March",    "April",
+                                        "May",       "June",     "July",     "August",
+                                        "September", "October",  "November", "December"};
 
 struct IsoWeek {
   int year, week;
@@ -40,8 +42,8 @@ class Directives {
       case 'h': return std::string(Month().substr(0, 3));
       case 'B': return std::string(Month());
       case 'c':
-        return fmt::format("{} {} {:2d} {:02d}:{:02d}:{:02d} {}", Day().substr(0, 3), Month().substr(0, 3), t.day,
-                           t.hour, t.minute, t.second, t.year);
+        return fmt::format("{} {} {:2d} {:02d}:{:02d}:{:02d} {}", Day().substr(0, 3),
+                           Month().substr(0, 3), t.day, t.hour, t.minute, t.second, t.year);
       case 'C': return Number(t.year / 100, 2);
       case 'd': return Number(t.day, 2);
       case 'D':
@@ -62,7 +64,8 @@ class Directives {
       case 'p': return std::string(t.hour < 12 ? "AM" : "PM");
       case 'P': return std::string(t.hour < 12 ? "am" : "pm");
       case 'r':
-        return fmt::format("{:02d}:{:02d}:{:02d} {}", hour12, t.minute, t.second, t.hour < 12 ? "AM" : "PM");
+        return fmt::format("{:02d}:{:02d}:{:02d} {}", hour12, t.minute, t.second,
+                           t.hour < 12 ? "AM" : "PM");
       case 'R': return fmt::format("{:02d}:{:02d}", t.hour, t.minute);
       case 'S': return Number(t.second, 2);
       case 't': return fmt::format("\t");
@@ -85,7 +88,9 @@ class Directives {
  private:
   std::string_view Day() const { return kDays[t.weekday]; }
   std::string_view Month() const { return kMonths[t.month - 1]; }
-  std::string Number(int value, int width) const { return fmt::format("{:0{}d}", value, padded_ ? width : 1); }
+  std::string Number(int value, int width) const {
+    return fmt::format("{:0{}d}", value, padded_ ? width : 1);
+  }
   std::string Spaced(int value) const { return fmt::format("{:{}d}", value, padded_ ? 2 : 1); }
 
   const CalendarTime& t;

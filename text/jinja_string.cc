@@ -21,8 +21,9 @@ Str::Str(std::string text, Origin origin) {
 Origin Str::CommonOrigin() const {
   if (empty()) return Origin::kTemplate;
   if (rep_->origins.empty()) return rep_->origin;
-  return rep_->origins.find(static_cast<char>(Origin::kUser)) == std::string::npos ? Origin::kTemplate
-                                                                                   : Origin::kUser;
+  return rep_->origins.find(static_cast<char>(Origin::kUser)) == std::string::npos
+             ? Origin::kTemplate
+             : Origin::kUser;
 }
 
 size_t Str::ByteOffset(int64_t index) const {
@@ -100,14 +101,17 @@ ProvenanceText StrBuilder::FinishText() {
   for (size_t begin = 0; begin < text_.size();) {
     size_t end = origins_.find_first_not_of(origins_[begin], begin);
     if (end == std::string::npos) end = text_.size();
-    out.Append(std::string_view(text_).substr(begin, end - begin), static_cast<Origin>(origins_[begin]));
+    out.Append(std::string_view(text_).substr(begin, end - begin),
+               static_cast<Origin>(origins_[begin]));
     begin = end;
   }
   return out;
 }
 
 char32_t DecodeUtf8(std::string_view text, size_t* pos) {
-  auto byte = [&](size_t i) -> char32_t { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0; };
+  auto byte = [&](size_t i) -> char32_t {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+  };
   const size_t i = *pos;
   const char32_t lead = byte(i);
   if (lead < 0x80) {
@@ -123,7 +127,8 @@ char32_t DecodeUtf8(std::string_view text, size_t* pos) {
     return (lead & 0x0f) << 12 | (byte(i + 1) & 0x3f) << 6 | (byte(i + 2) & 0x3f);
   }
   *pos = i + 4;
-  return (lead & 0x07) << 18 | (byte(i + 1) & 0x3f) << 12 | (byte(i + 2) & 0x3f) << 6 | (byte(i + 3) & 0x3f);
+  return (lead & 0x07) << 18 | (byte(i + 1) & 0x3f) << 12 | (byte(i + 2) & 0x3f) << 6 |
+         (byte(i + 3) & 0x3f);
 }
 
 void EncodeUtf8(char32_t c, std::string* out) {
@@ -158,7 +163,8 @@ bool IsValidUtf8(std::string_view text) {
       if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
     }
     const char32_t c = DecodeUtf8(text, &i);
-    if ((length == 3 && c < 0x800) || (length == 4 && (c < 0x10000 || c > 0x10ffff)) || (c >= 0xd800 && c < 0xe000)) {
+    if ((length == 3 && c < 0x800) || (length == 4 && (c < 0x10000 || c > 0x10ffff)) ||
+        (c >= 0xd800 && c < 0xe000)) {
       return false;
     }
   }
@@ -174,7 +180,8 @@ int64_t CountCodePoints(std::string_view text) {
 size_t FindText(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   const void* found = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
-  return found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
+  return found ? static_cast<size_t>(static_cast<const char*>(found) - text.data())
+               : std::string_view::npos;
 }
 
 }  // namespace tessera::jinja

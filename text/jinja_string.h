@@ -1,9 +1,12 @@
-// Strings of the template interpreter: immutable UTF-8 with an origin per byte (text/provenance_text.h).
+// Strings of the template interpreter: immutable UTF-8 with an origin per byte
+// (text/provenance_text.h).
 //
-// Every function that makes a string goes through StrBuilder, which copies origins together with bytes and charges the
-// render's budget; nothing else can create one. Strings hold whole code points only.
+// Every function that makes a string goes through StrBuilder, which copies origins together with
+// bytes and charges the render's budget; nothing else can create one. Strings hold whole code
+// points only.
 //
-// Thread safety: a Str may be read from any thread (literals of a compiled template are); StrBuilder is one thread's.
+// Thread safety: a Str may be read from any thread (literals of a compiled template are);
+// StrBuilder is one thread's.
 #pragma once
 
 #include <cstdint>
@@ -84,7 +87,8 @@ char32_t DecodeUtf8(std::string_view text, size_t* pos);
 void EncodeUtf8(char32_t c, std::string* out);
 bool IsValidUtf8(std::string_view text);
 int64_t CountCodePoints(std::string_view text);
-// First `needle` at or after `from`, or npos; linear in the worst case, unlike std::string_view::find.
+// First `needle` at or after `from`, or npos; linear in the worst case, unlike
+// std::string_view::find.
 size_t FindText(std::string_view text, std::string_view needle, size_t from);
 
 }  // namespace tessera::jinja

@@ -82,7 +82,8 @@ bool IsIn(Runtime& rt, const Value& v, const CallArgs& args) {
   return Contains(rt.heap(), v, Bind("in", args, {"seq"}, 1)[0]);
 }
 
-// Python's `is`. Of numbers and strings, where identity is an accident, equal ones of one type count as the same.
+// Python's `is`. Of numbers and strings, where identity is an accident, equal ones of one type
+// count as the same.
 bool IsSameAs(Runtime& rt, const Value& v, const CallArgs& args) {
   const Value other = Only("sameas", args);
   if (v.kind() != other.kind()) return false;
@@ -157,8 +158,8 @@ constexpr NamedTest kTests[] = {
 }  // namespace
 
 TestFunction FindTest(std::string_view name) {
-  const auto* it =
-      std::find_if(std::begin(kTests), std::end(kTests), [&](const NamedTest& t) { return t.name == name; });
+  const auto* it = std::find_if(std::begin(kTests), std::end(kTests),
+                                [&](const NamedTest& t) { return t.name == name; });
   return it == std::end(kTests) ? nullptr : it->function;
 }
 

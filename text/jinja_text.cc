@@ -62,7 +62,9 @@ Str Strip(Runtime& rt, const Str& s, Side side, const Str* chars) {
   std::u32string set;
   if (chars) set = Decode(rt, *chars);
   std::sort(set.begin(), set.end());
-  auto drop = [&](char32_t c) { return chars ? std::binary_search(set.begin(), set.end(), c) : IsSpace(c); };
+  auto drop = [&](char32_t c) {
+    return chars ? std::binary_search(set.begin(), set.end(), c) : IsSpace(c);
+  };
   const std::string_view text = s.view();
   size_t begin = 0, end = text.size();
   if (side != Side::kRight) {
@@ -86,7 +88,9 @@ Str Strip(Runtime& rt, const Str& s, Side side, const Str* chars) {
 }
 
 Str Upper(Runtime& rt, const Str& s) {
-  return MapCodePoints(rt, s, [](std::u32string_view text, size_t i, std::u32string* out) { AppendUpper(text[i], out); });
+  return MapCodePoints(rt, s, [](std::u32string_view text, size_t i, std::u32string* out) {
+    AppendUpper(text[i], out);
+  });
 }
 
 Str Lower(Runtime& rt, const Str& s) { return MapCodePoints(rt, s, AppendLower); }
@@ -152,7 +156,8 @@ Str Replace(Runtime& rt, const Str& s, const Str& from, const Str& to, int64_t c
   return out.Finish();
 }
 
-std::vector<Str> Split(Runtime& rt, const Str& s, const Str* separator, int64_t most, bool from_right) {
+std::vector<Str> Split(Runtime& rt, const Str& s, const Str* separator, int64_t most,
+                       bool from_right) {
   const std::string_view text = s.view();
   rt.budget().Touch(text.size());
   std::vector<std::pair<size_t, size_t>> parts;
@@ -185,7 +190,8 @@ std::vector<Str> Split(Runtime& rt, const Str& s, const Str* separator, int64_t 
     }
     parts.emplace_back(begin, text.size());
   } else {
-    // Words; once `most` splits are done, the rest is one part without white space at its outer end.
+    // Words; once `most` splits are done, the rest is one part without white space at its outer
+    // end.
     std::vector<std::pair<size_t, size_t>> words;
     for (size_t i = 0; i < text.size();) {
       size_t next = i;
@@ -258,7 +264,9 @@ Str Pad(Runtime& rt, const Str& s, int64_t width, const Str& fill, Side text_sid
   if (pad <= 0) return s;
   rt.budget().CheckStringSize(static_cast<size_t>(pad) * fill.size());
   // str.center's rounding.
-  const int64_t before = text_side == Side::kLeft ? 0 : text_side == Side::kRight ? pad : pad / 2 + (pad & width & 1);
+  const int64_t before = text_side == Side::kLeft    ? 0
+                         : text_side == Side::kRight ? pad
+                                                     : pad / 2 + (pad & width & 1);
   StrBuilder out(rt.budget());
   for (int64_t i = 0; i < before; ++i) out.Append(fill);
   out.Append(s);

@@ -22,10 +22,12 @@ Str SwapCase(Runtime& rt, const Str& s);
 // str.replace; count < 0: all.
 Str Replace(Runtime& rt, const Str& s, const Str& from, const Str& to, int64_t count);
 // str.split, rsplit; no separator: runs of white space.
-std::vector<Str> Split(Runtime& rt, const Str& s, const Str* separator, int64_t most, bool from_right);
+std::vector<Str> Split(Runtime& rt, const Str& s, const Str* separator, int64_t most,
+                       bool from_right);
 std::vector<Str> SplitLines(Runtime& rt, const Str& s, bool keep_ends);
 Str Join(Runtime& rt, const Str& separator, const std::vector<Str>& parts);
-Str Pad(Runtime& rt, const Str& s, int64_t width, const Str& fill, Side text_side);  // ljust, rjust, center
+Str Pad(Runtime& rt, const Str& s, int64_t width, const Str& fill,
+        Side text_side);  // ljust, rjust, center
 Str PadWithZeros(Runtime& rt, const Str& s, int64_t width);
 
 bool IsUpperText(std::string_view s);

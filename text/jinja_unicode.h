@@ -1,4 +1,5 @@
-// Character classes and case mappings as Python's str methods define them. Classes come from utf8proc's tables.
+// Character classes and case mappings as Python's str methods define them. Classes come from
+// utf8proc's tables.
 #pragma once
 
 #include <string>

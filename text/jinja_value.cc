@@ -85,8 +85,10 @@ bool Iterable(const Value& v) {
 }
 
 Cursor::Cursor(Heap& heap, const Value& iterable) : heap_(heap), source_(iterable) {
-  // A loop context is its own iterator in Python; going through it here would skip rounds of the loop around it.
-  if (!Iterable(iterable) || iterable.is(Kind::kLoop)) Raise("'{}' object is not iterable", TypeName(iterable));
+  // A loop context is its own iterator in Python; going through it here would skip rounds of the
+  // loop around it.
+  if (!Iterable(iterable) || iterable.is(Kind::kLoop))
+    Raise("'{}' object is not iterable", TypeName(iterable));
 }
 
 bool Cursor::Next(Value* out) {
@@ -219,7 +221,8 @@ void RaiseUndefined(const Value& v) {
 }
 
 Origin Both(const Value& a, const Value& b) {
-  return a.origin() == Origin::kTemplate && b.origin() == Origin::kTemplate ? Origin::kTemplate : Origin::kUser;
+  return a.origin() == Origin::kTemplate && b.origin() == Origin::kTemplate ? Origin::kTemplate
+                                                                            : Origin::kUser;
 }
 
 }  // namespace tessera::jinja

@@ -1,11 +1,12 @@
 // Values of the template interpreter: what Python objects are to jinja2.
 //
-// Scalars live in the Value, strings are reference-counted (they cannot form cycles), everything else is an Object owned
-// by the render's Heap and freed with it, so that cycles (a namespace that holds itself) cost nothing and destruction is
-// flat. Scalars carry an origin like strings do: digits printed from a user's number are a user's bytes.
+// Scalars live in the Value, strings are reference-counted (they cannot form cycles), everything
+// else is an Object owned by the render's Heap and freed with it, so that cycles (a namespace that
+// holds itself) cost nothing and destruction is flat. Scalars carry an origin like strings do:
+// digits printed from a user's number are a user's bytes.
 //
-// Thread safety: constants of a compiled template (None, numbers, strings) are read from any thread; the rest belongs to
-// one render.
+// Thread safety: constants of a compiled template (None, numbers, strings) are read from any
+// thread; the rest belongs to one render.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +76,8 @@ class Value {
     v.flag_ = true;
     return v;
   }
-  // `text` is the name, or the whole message (hint). `of` names the type of the object that lacks the attribute.
+  // `text` is the name, or the whole message (hint). `of` names the type of the object that lacks
+  // the attribute.
   static Value Undefined(Str text, const char* of = nullptr, bool hint = false) {
     Value v(std::move(text));
     v.kind_ = Kind::kUndefined;
@@ -89,7 +91,9 @@ class Value {
   bool missing() const { return kind_ == Kind::kMissing; }
   bool undefined() const { return kind_ == Kind::kUndefined; }
   bool string() const { return kind_ == Kind::kString; }
-  bool integral() const { return kind_ == Kind::kInt || kind_ == Kind::kBool; }  // isinstance(x, int)
+  bool integral() const {
+    return kind_ == Kind::kInt || kind_ == Kind::kBool;
+  }  // isinstance(x, int)
   bool number() const { return integral() || kind_ == Kind::kFloat; }
   bool markup() const { return kind_ == Kind::kString && flag_; }
   bool hint() const { return flag_; }
@@ -160,7 +164,8 @@ struct IteratorObject : Object {
   const char* type = "generator";
   Values items;
   size_t next = 0;
-  // What stopped the generator after `items`: raised when a reader comes that far, as a lazy one would.
+  // What stopped the generator after `items`: raised when a reader comes that far, as a lazy one
+  // would.
   std::optional<TemplateError> error;
 };
 
@@ -224,7 +229,9 @@ bool Equal(const Value& a, const Value& b, Budget& budget);
 // Raises where Python raises TypeError.
 enum class Order { kLess, kLessEqual, kGreater, kGreaterEqual };
 bool Compare(const Value& a, const Value& b, Order order, Budget& budget);
-inline bool Less(const Value& a, const Value& b, Budget& budget) { return Compare(a, b, Order::kLess, budget); }
+inline bool Less(const Value& a, const Value& b, Budget& budget) {
+  return Compare(a, b, Order::kLess, budget);
+}
 // Raises "unhashable type" where Python does.
 size_t Hash(const Value& v, Budget& budget, int depth = 0);
 bool Contains(Heap& heap, const Value& item, const Value& container);

@@ -1,8 +1,9 @@
-// Chat goldens (docs/fidelity.md): a template, its special tokens, and what transformers renders from each conversation.
+// Chat goldens (docs/fidelity.md): a template, its special tokens, and what transformers renders
+// from each conversation.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "text/chat_template.h"
@@ -26,12 +27,13 @@ std::string Difference(std::string_view expected, std::string_view got) {
   size_t at = 0;
   while (at < shorter && expected[at] == got[at]) ++at;
   const size_t from = at > 30 ? at - 30 : 0;
-  return fmt::format("first difference at byte {} of {}: expected \"{}\", got \"{}\"", at, expected.size(),
-                     EscapeForLog(expected.substr(from, 80)), EscapeForLog(got.substr(from, 80)));
+  return fmt::format("first difference at byte {} of {}: expected \"{}\", got \"{}\"", at,
+                     expected.size(), EscapeForLog(expected.substr(from, 80)),
+                     EscapeForLog(got.substr(from, 80)));
 }
 
-void CheckCase(const ChatTemplate& chat_template, const Json& file, const Json& chat_case, const std::string& id,
-               Report& report) {
+void CheckCase(const ChatTemplate& chat_template, const Json& file, const Json& chat_case,
+               const std::string& id, Report& report) {
   RenderOptions options;
   for (const char* token : {"bos_token", "eos_token"}) {
     if (const auto it = file.find(token); it != file.end() && it->is_string()) {
@@ -39,7 +41,8 @@ void CheckCase(const ChatTemplate& chat_template, const Json& file, const Json& 
     }
   }
   options.add_generation_prompt = false;
-  if (const auto kwargs = chat_case.find("kwargs"); kwargs != chat_case.end()) options.kwargs = *kwargs;
+  if (const auto kwargs = chat_case.find("kwargs"); kwargs != chat_case.end())
+    options.kwargs = *kwargs;
   const Json messages = chat_case.value("messages", Json::array());
   const Result<ProvenanceText> rendered = chat_template.Render(messages, options);
   const auto expected = chat_case.find("rendered");
@@ -63,12 +66,13 @@ void CheckCase(const ChatTemplate& chat_template, const Json& file, const Json& 
 
 }  // namespace
 
-void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases, Report& report) {
+void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases,
+                    Report& report) {
   const std::string name = cases.filename().string();
   const std::optional<std::string> text = ReadText(cases);
   const Json file = text ? Json::parse(*text, nullptr, false) : Json();
-  if (!file.is_object() || !file.contains("cases") || !file["cases"].is_array() || !file.contains("template") ||
-      !file["template"].is_string()) {
+  if (!file.is_object() || !file.contains("cases") || !file["cases"].is_array() ||
+      !file.contains("template") || !file["template"].is_string()) {
     report.Fail(name, "file", "not a file of chat cases: it needs template and cases");
     return;
   }
@@ -86,7 +90,8 @@ void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::files
       report.Fail(id, "case", "not an object");
       continue;
     }
-    if (const auto it = chat_case.find("name"); it != chat_case.end() && it->is_string()) id = it->get<std::string>();
+    if (const auto it = chat_case.find("name"); it != chat_case.end() && it->is_string())
+      id = it->get<std::string>();
     if (chat_template) {
       CheckCase(*chat_template, file, chat_case, id, report);
     } else if (chat_case.contains("rendered")) {
