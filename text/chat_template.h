@@ -4,8 +4,11 @@
 // bounded interpreter (text/jinja_*.h) that equals Python's jinja2 ImmutableSandboxedEnvironment as
 // transformers 5.23 sets it up: trim_blocks, lstrip_blocks, break and continue, {% generation %}
 // blocks (put out), raise_exception, strftime_now, and a tojson that neither sorts keys nor escapes
-// non-ASCII or HTML. It comes from the model's directory, never from a request. docs/fidelity.md
-// lists what is and what is not in the subset.
+// non-ASCII or HTML. It comes from the model's directory, never from a request. Outside the subset,
+// and refused at load: block, extends, include, import, autoescape; the filters filesizeformat,
+// pprint, random, striptags, urlencode, urlize, wordwrap, xmlattr; str.encode, translate and their
+// like; integers of more than 128 bits; \N{...} escapes. Printing a generator is an error, where
+// Python prints an address.
 //
 // Provenance: text written in the template and the special tokens of RenderOptions are
 // Origin::kTemplate, everything that came in by messages or kwargs is Origin::kUser, byte by byte,
