@@ -150,6 +150,7 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
 }
 
 int Main(int argc, char** argv) {
+  setenv("GRPC_VERBOSITY", "NONE", 0);  // errors are told in our own words, once
   auto parsed = ParseOptions(argc, argv);
   if (const auto* exit = std::get_if<ExitRequest>(&parsed)) {
     std::fputs(exit->out.c_str(), stdout);
