@@ -1,8 +1,9 @@
 // A Backend is one engine's view of a device: allocation, packing of weights, and the ops of ops.h.
 //
-// Thread safety: one thread (the engine's) calls ops; packing may run before that from the loading thread. Ops never
-// allocate or resize: scratch memory is reserved by Reserve(). On devices that run behind the host, ops are queued in
-// order and Synchronize() waits; on the CPU they are complete on return.
+// Thread safety: one thread (the engine's) calls ops; packing may run before that from the loading
+// thread. Ops never allocate or resize: scratch memory is reserved by Reserve(). On devices that
+// run behind the host, ops are queued in order and Synchronize() waits; on the CPU they are
+// complete on return.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace tessera {
 
-// A weight matrix as the backend keeps it: N x K in some format and order that only its ops understand.
+// A weight matrix as the backend keeps it: N x K in some format and order that only its ops
+// understand.
 class PackedMatrix {
  public:
   virtual ~PackedMatrix() = default;
@@ -45,42 +47,47 @@ struct SourceMatrix {
 
 struct PackSpec {
   WeightFormat format = WeightFormat::kAuto;  // kAuto: the widest dtype among the sources
-  // A matrix that is read both as a table (Embedding) and as a matmul operand (tied head): one copy serves both.
+  // A matrix that is read both as a table (Embedding) and as a matmul operand (tied head): one copy
+  // serves both.
   enum class Role : uint8_t { kMatMul, kTable, kTableAndMatMul } role = Role::kMatMul;
   // Columns beyond a source's own are zero: for inner sizes that a layout pads. 0: as the sources.
   int64_t padded_columns = 0;
 };
 
 struct ScratchLimits {
-  int64_t max_rows = 0;       // R of any op
-  int64_t widest = 0;         // largest K or N of any matmul
-  int64_t max_heads = 0;      // H
-  int64_t max_head_dim = 0;   // D
-  int64_t max_dense_keys = 0; // S of DenseAttention
-  int64_t vocab = 0;          // V of Sample
+  int64_t max_rows = 0;        // R of any op
+  int64_t widest = 0;          // largest K or N of any matmul
+  int64_t max_heads = 0;       // H
+  int64_t max_head_dim = 0;    // D
+  int64_t max_dense_keys = 0;  // S of DenseAttention
+  int64_t vocab = 0;           // V of Sample
 };
 
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;        // "cpu", "cuda", "cuda-emulated"
-  virtual std::string_view tier() const = 0;        // "reference", "avx2", "avx512", "amx", "sm_90"
-  virtual DType activation_dtype() const = 0;       // of activation tensors in memory (the CPU keeps fp32)
-  virtual DType operand_dtype() const = 0;          // to which matmul rounds activations: --activations
+  virtual std::string_view name() const = 0;  // "cpu", "cuda", "cuda-emulated"
+  virtual std::string_view tier() const = 0;  // "reference", "avx2", "avx512", "amx", "sm_90"
+  virtual DType activation_dtype()
+      const = 0;                            // of activation tensors in memory (the CPU keeps fp32)
+  virtual DType operand_dtype() const = 0;  // to which matmul rounds activations: --activations
   virtual int threads() const = 0;
 
   // Zeroed memory, 64-byte aligned. RESOURCE_EXHAUSTED with the sizes if there is none.
   virtual Result<Storage> Allocate(size_t bytes) = 0;
   Result<Tensor> AllocateTensor(DType dtype, std::initializer_list<int64_t> shape);
-  // Grows the scratch memory of the ops to what calls of at most this size need. Ops beyond it are programmer errors.
+  // Grows the scratch memory of the ops to what calls of at most this size need. Ops beyond it are
+  // programmer errors.
   virtual Result<void> Reserve(const ScratchLimits& limits) = 0;
-  virtual void CopyToHost(void* to, const TensorView& from) = 0;    // contiguous, synchronous
+  virtual void CopyToHost(void* to, const TensorView& from) = 0;  // contiguous, synchronous
   virtual void CopyToDevice(const TensorView& to, const void* from) = 0;
   virtual void Synchronize() = 0;
 
-  // Sources are stacked on axis 0 (n rows in all, same number of columns): fused QKV and gate-up are n = 3 and n = 2.
-  virtual Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources, const PackSpec& spec) = 0;
+  // Sources are stacked on axis 0 (n rows in all, same number of columns): fused QKV and gate-up
+  // are n = 3 and n = 2.
+  virtual Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
+                                                     const PackSpec& spec) = 0;
 
   virtual void MatMul(const MatMulArgs&) = 0;
   virtual void RmsNorm(const RmsNormArgs&) = 0;
@@ -98,8 +105,8 @@ class Backend {
   virtual void CopyKvPages(const CopyKvPagesArgs&) = 0;
   virtual void Sample(const SampleArgs&) = 0;
 
-  // Fused ops: the default body (kernels/fused.cc) is made of the ops above and is the fused body's test.
-  // RMSNorm per head over the D features of each head of q or k, in place (q_norm, k_norm).
+  // Fused ops: the default body (kernels/fused.cc) is made of the ops above and is the fused body's
+  // test. RMSNorm per head over the D features of each head of q or k, in place (q_norm, k_norm).
   virtual void HeadRmsNorm(const TensorView& x, int heads, const float* weight, float eps);
 };
 

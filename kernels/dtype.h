@@ -49,7 +49,9 @@ constexpr std::string_view Name(WeightFormat format) {
 }
 
 // bfloat16 <-> float. Rounding is to nearest, ties to even; NaN stays NaN.
-constexpr float BF16ToFloat(uint16_t bits) { return __builtin_bit_cast(float, uint32_t{bits} << 16); }
+constexpr float BF16ToFloat(uint16_t bits) {
+  return __builtin_bit_cast(float, uint32_t{bits} << 16);
+}
 constexpr uint16_t FloatToBF16(float value) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);

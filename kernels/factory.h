@@ -1,5 +1,5 @@
-// Makes a backend by name. The only place that knows which backends this build has; the CUDA backend is a shared library
-// that is loaded here, so that one server binary runs everywhere.
+// Makes a backend by name. The only place that knows which backends this build has; the CUDA
+// backend is a shared library that is loaded here, so that one server binary runs everywhere.
 #pragma once
 
 #include <memory>
@@ -12,16 +12,18 @@
 namespace tessera {
 
 struct BackendOptions {
-  std::string device = "auto";          // auto, cpu, cuda, cuda-emulated
-  std::string cpu_isa = "auto";         // auto, reference, avx2, avx512, amx
-  int threads = 0;                      // 0: what the cgroup quota and the affinity mask allow
-  DType operand_dtype = DType::kF32;    // --activations: fp32 or bf16
+  std::string device = "auto";        // auto, cpu, cuda, cuda-emulated
+  std::string cpu_isa = "auto";       // auto, reference, avx2, avx512, amx
+  int threads = 0;                    // 0: what the cgroup quota and the affinity mask allow
+  DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16
 };
 
-// Errors: unknown name (INVALID_ARGUMENT with the list), a tier this machine lacks, a device that this build lacks.
+// Errors: unknown name (INVALID_ARGUMENT with the list), a tier this machine lacks, a device that
+// this build lacks.
 Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options);
 
-// Tiers of this machine, slowest first: always "reference", then what the CPU and the kernel's permission allow.
+// Tiers of this machine, slowest first: always "reference", then what the CPU and the kernel's
+// permission allow.
 std::vector<std::string> AvailableCpuTiers();
 
 // Threads this process may really use: affinity mask and cgroup v1/v2 CPU quota, at least 1.

@@ -1,13 +1,15 @@
 // Arguments of every op, one POD struct an op: the contract between models and backends.
 //
-// Letters (kernels/README.md): R rows of a step, H query heads, G K/V heads, D head dim, C hidden size, F feed-forward
-// width, V vocabulary, K and N inner and outer size of a matmul, T tiles, P tokens of a tile.
-// Activations have the backend's activation_dtype(); weights of norms, biases, gates, tables are fp32. Inputs and
-// outputs may not overlap unless an op says so. Shapes are checked at the launcher; a mismatch is a programmer error.
-// R = 0 is legal everywhere and does nothing.
+// Letters (kernels/README.md): R rows of a step, H query heads, G K/V heads, D head dim, C hidden
+// size, F feed-forward width, V vocabulary, K and N inner and outer size of a matmul, T tiles, P
+// tokens of a tile. Activations have the backend's activation_dtype(); weights of norms, biases,
+// gates, tables are fp32. Inputs and outputs may not overlap unless an op says so. Shapes are
+// checked at the launcher; a mismatch is a programmer error. R = 0 is legal everywhere and does
+// nothing.
 //
-// Results of a row do not depend on other rows of the call, on R, or on the number of threads (ARCHITECTURE decision
-// 5): the order in which an op adds numbers is a function of K, D and the key index alone.
+// Results of a row do not depend on other rows of the call, on R, or on the number of threads
+// (ARCHITECTURE decision 5): the order in which an op adds numbers is a function of K, D and the
+// key index alone.
 #pragma once
 
 #include <array>
@@ -31,17 +33,18 @@ enum class Activation : uint8_t {
   kRelu,
 };
 
-// out[R, N] = epilogue(x[R, K] * w[N, K]^T). Operand rounding: x is rounded to the activation dtype chosen for the
-// backend (fp32 or bf16) before it is multiplied; sums are fp32 in ascending order of k.
-// epilogue(y) = residual + gate * act(y + bias), parts that are absent left out. `residual` may be `out` itself.
+// out[R, N] = epilogue(x[R, K] * w[N, K]^T). Operand rounding: x is rounded to the activation dtype
+// chosen for the backend (fp32 or bf16) before it is multiplied; sums are fp32 in ascending order
+// of k. epilogue(y) = residual + gate * act(y + bias), parts that are absent left out. `residual`
+// may be `out` itself.
 struct MatMulArgs {
-  TensorView x;                    // [R, K]
-  const PackedMatrix* w = nullptr; // N x K
-  const float* bias = nullptr;     // [N] or null
+  TensorView x;                     // [R, K]
+  const PackedMatrix* w = nullptr;  // N x K
+  const float* bias = nullptr;      // [N] or null
   Activation activation = Activation::kNone;
-  float gate = 1.0f;               // e.g. tanh(gate_attn) of a gated residual
-  TensorView residual;             // [R, N] or data == null
-  TensorView out;                  // [R, N]; rows may be strided
+  float gate = 1.0f;    // e.g. tanh(gate_attn) of a gated residual
+  TensorView residual;  // [R, N] or data == null
+  TensorView out;       // [R, N]; rows may be strided
 };
 
 // out[R, C] = x / sqrt(mean(x^2) + eps) * weight  (LlamaRMSNorm, MllamaTextRMSNorm). out may be x.
@@ -65,7 +68,7 @@ struct LayerNormArgs {
 struct GatedActivationArgs {
   TensorView gate_up;  // [R, 2F]
   Activation activation = Activation::kSilu;
-  TensorView out;      // [R, F]
+  TensorView out;  // [R, F]
 };
 
 // out[R, C] = table[ids[r], :]
@@ -89,23 +92,23 @@ struct ScatterRowsArgs {
   TensorView out;                 // [R, C]
 };
 
-// x[r, :] += table[row_of(r), :] * scale, where row_of(r) = rows[r], or r % table rows where `rows` is empty.
-// For class, position and tile embeddings.
+// x[r, :] += table[row_of(r), :] * scale, where row_of(r) = rows[r], or r % table rows where `rows`
+// is empty. For class, position and tile embeddings.
 struct AddRowsArgs {
   TensorView table;               // [M, C] fp32
   std::span<const int32_t> rows;  // [R] or empty
   float scale = 1.0f;
-  TensorView x;                   // [R, C], in place
+  TensorView x;  // [R, C], in place
 };
 
-// Rotary position embedding by halves (rotate_half) in place on q and k, then k and v are rounded to the cache's dtype and
-// written to their slots. For cross-attention K/V: cos and q empty, no rotation.
-// slot = page * page_tokens + token in page.
+// Rotary position embedding by halves (rotate_half) in place on q and k, then k and v are rounded
+// to the cache's dtype and written to their slots. For cross-attention K/V: cos and q empty, no
+// rotation. slot = page * page_tokens + token in page.
 struct RopeWriteKvArgs {
-  TensorView q;                        // [R, H * D] or data == null
-  TensorView k;                        // [R, G * D]
-  TensorView v;                        // [R, G * D]
-  const float* cos_table = nullptr;    // [positions, rotary_dim / 2] or null: no rotation
+  TensorView q;                      // [R, H * D] or data == null
+  TensorView k;                      // [R, G * D]
+  TensorView v;                      // [R, G * D]
+  const float* cos_table = nullptr;  // [positions, rotary_dim / 2] or null: no rotation
   const float* sin_table = nullptr;
   int rotary_dim = 0;                  // even, at most D; the first rotary_dim features rotate
   std::span<const int32_t> positions;  // [R]
@@ -113,8 +116,9 @@ struct RopeWriteKvArgs {
   KvLayerView kv;
 };
 
-// One sequence's rows in a step: rows [row_begin, row_begin + row_count) stand at positions first_position, ... of a
-// sequence whose pages are pages[page_begin, page_begin + ceil((first_position + row_count) / page_tokens)).
+// One sequence's rows in a step: rows [row_begin, row_begin + row_count) stand at positions
+// first_position, ... of a sequence whose pages are pages[page_begin, page_begin +
+// ceil((first_position + row_count) / page_tokens)).
 struct SequenceRows {
   int32_t row_begin = 0;
   int32_t row_count = 0;
@@ -122,11 +126,12 @@ struct SequenceRows {
   int32_t page_begin = 0;
 };
 
-// Causal attention over the paged cache, which already holds the rows' own K and V (RopeWriteKv ran before).
-// Row at position p attends to keys 0..p, in blocks of kAttentionKeyBlock keys counted from position 0, online softmax.
+// Causal attention over the paged cache, which already holds the rows' own K and V (RopeWriteKv ran
+// before). Row at position p attends to keys 0..p, in blocks of kAttentionKeyBlock keys counted
+// from position 0, online softmax.
 inline constexpr int kAttentionKeyBlock = 64;
 struct SelfAttentionArgs {
-  TensorView q;                             // [R, H * D]
+  TensorView q;  // [R, H * D]
   KvLayerView kv;
   std::span<const SequenceRows> sequences;  // every row of q belongs to at most one
   std::span<const int32_t> pages;           // block tables of all sequences, flat
@@ -134,27 +139,28 @@ struct SelfAttentionArgs {
   TensorView out;                           // [R, H * D]
 };
 
-// One row of a cross-attention call: it attends to all keys of the tiles tile_pages[begin, end), in that order.
+// One row of a cross-attention call: it attends to all keys of the tiles tile_pages[begin, end), in
+// that order.
 struct CrossRow {
   int32_t tiles_begin = 0;
   int32_t tiles_end = 0;
 };
 
-// Not causal, no rotation. Rows that share the same [begin, end) stand next to each other, which a backend may use to
-// read the pages once. A row with begin == end gets zeros.
+// Not causal, no rotation. Rows that share the same [begin, end) stand next to each other, which a
+// backend may use to read the pages once. A row with begin == end gets zeros.
 struct CrossAttentionArgs {
   TensorView q;                         // [R, H * D]
   KvLayerView kv;                       // page_tokens = P
   std::span<const CrossRow> rows;       // [R]
   std::span<const int32_t> tile_pages;  // flat
   float scale = 0;
-  TensorView out;                       // [R, H * D]
+  TensorView out;  // [R, H * D]
 };
 
-// Attention over one dense sequence (vision): rows [row_begin, row_begin + R) of a sequence of S tokens whose K and V
-// are given whole. Key blocks of kAttentionKeyBlock from key 0. `padding`: [S], 1 for padding tokens or empty; a padding
-// query does not see padding keys, all other pairs see each other (MllamaVisionModel). K and V are rounded to the
-// backend's operand_dtype() first.
+// Attention over one dense sequence (vision): rows [row_begin, row_begin + R) of a sequence of S
+// tokens whose K and V are given whole. Key blocks of kAttentionKeyBlock from key 0. `padding`:
+// [S], 1 for padding tokens or empty; a padding query does not see padding keys, all other pairs
+// see each other (MllamaVisionModel). K and V are rounded to the backend's operand_dtype() first.
 struct DenseAttentionArgs {
   TensorView q;  // [R, H * D], rows may be strided
   TensorView k;  // [S, G * D], rows may be strided
@@ -167,21 +173,22 @@ struct DenseAttentionArgs {
 };
 
 // Pixels to patch rows: out[t * gh * gw + i * gw + j, c * ps * ps + y * ps + x] =
-//   lut[c][tiles[t, c, i * ps + y, j * ps + x]]   (order of a flattened Conv2d weight [C_out, 3, ps, ps]).
-// gh = height / ps and gw = width / ps, rounded down. Tiles t >= used give 0.0 (padding tiles are zero after
-// normalisation).
+//   lut[c][tiles[t, c, i * ps + y, j * ps + x]]   (order of a flattened Conv2d weight [C_out, 3,
+//   ps, ps]).
+// gh = height / ps and gw = width / ps, rounded down. Tiles t >= used give 0.0 (padding tiles are
+// zero after normalisation).
 struct PatchifyArgs {
   const uint8_t* tiles = nullptr;  // [used, 3, height, width]
   int used = 0;
   int height = 0, width = 0;
   int patch_size = 0;
   const std::array<std::array<float, 256>, 3>* lut = nullptr;
-  int64_t row_begin = 0;           // first patch row to make, counted over all tiles
-  TensorView out;                  // [R, 3 * ps * ps], rows row_begin .. row_begin + R
+  int64_t row_begin = 0;  // first patch row to make, counted over all tiles
+  TensorView out;         // [R, 3 * ps * ps], rows row_begin .. row_begin + R
 };
 
-// Copies whole pages of one layer, K and V. Sources and targets are distinct pages (the last, partly filled page of a
-// prompt whose choices go separate ways).
+// Copies whole pages of one layer, K and V. Sources and targets are distinct pages (the last,
+// partly filled page of a prompt whose choices go separate ways).
 struct PageCopy {
   int32_t from = 0;
   int32_t to = 0;
@@ -191,17 +198,26 @@ struct CopyKvPagesArgs {
   std::span<const PageCopy> copies;
 };
 
-// ---- Sampling -------------------------------------------------------------------------------------------------------
-// Defined exactly, so that every backend and every batch draws the same token from the same logits (fp32):
-//  1. l = logit; l += bias; banned ids are removed; repetition penalty r for ids that occur (prompt or output):
-//     l > 0 ? l / r : l * r; then l -= frequency * count_in_output + presence * (count_in_output > 0).
-//  2. temperature == 0: the largest l, lowest id first. Else z = l / temperature in fp64, ids ordered by z descending, id ascending.
-//  3. top_k > 0 keeps the first k. Weights w = floor(2^40 * Exp2((z - z_max) * log2(e))) as integers (SampleExp2 in
-//     kernels/sampling.h); top_p < 1 keeps the shortest prefix whose sum >= top_p * sum of all kept; min_p > 0 ends
-//     the prefix before the first w < min_p * 2^40. Products and comparisons in fp64.
-//  4. u = Philox4x32-10(key = seed, counter = {position, choice, 0, 0}), 64 bits; target = floor(u * sum / 2^64); the
+// ---- Sampling
+// -------------------------------------------------------------------------------------------------------
+// Defined exactly, so that every backend and every batch draws the same token from the same logits
+// (fp32):
+//  1. l = logit; l += bias; banned ids are removed; repetition penalty r for ids that occur (prompt
+//  or output):
+//     l > 0 ? l / r : l * r; then l -= frequency * count_in_output + presence * (count_in_output >
+//     0).
+//  2. temperature == 0: the largest l, lowest id first. Else z = l / temperature in fp64, ids
+//  ordered by z descending, id ascending.
+//  3. top_k > 0 keeps the first k. Weights w = floor(2^40 * Exp2((z - z_max) * log2(e))) as
+//  integers (SampleExp2 in
+//     kernels/sampling.h); top_p < 1 keeps the shortest prefix whose sum >= top_p * sum of all
+//     kept; min_p > 0 ends the prefix before the first w < min_p * 2^40. Products and comparisons
+//     in fp64.
+//  4. u = Philox4x32-10(key = seed, counter = {position, choice, 0, 0}), 64 bits; target = floor(u
+//  * sum / 2^64); the
 //     first id whose running sum exceeds target.
-// Log-probabilities are those of the model's own distribution: log softmax of the raw logits, before step 1.
+// Log-probabilities are those of the model's own distribution: log softmax of the raw logits,
+// before step 1.
 struct TokenCount {
   int32_t id = 0;
   int32_t in_prompt = 0;
@@ -221,12 +237,12 @@ struct SampleRow {
   float frequency_penalty = 0;
   float presence_penalty = 0;
   uint64_t seed = 0;
-  uint32_t choice = 0;    // index among n
-  uint32_t position = 0;  // of the token to be drawn
-  int32_t logprobs = -1;  // alternatives to report, -1: no log-probabilities
+  uint32_t choice = 0;                 // index among n
+  uint32_t position = 0;               // of the token to be drawn
+  int32_t logprobs = -1;               // alternatives to report, -1: no log-probabilities
   std::span<const TokenCount> counts;  // empty where no penalty is set
   std::span<const LogitBias> bias;
-  std::span<const int32_t> banned;     // e.g. end ids before min_tokens
+  std::span<const int32_t> banned;  // e.g. end ids before min_tokens
 };
 inline constexpr int kMaxLogprobs = 20;
 struct TokenLogprob {
@@ -241,9 +257,9 @@ struct SampleResult {
   std::array<TokenLogprob, kMaxLogprobs> top;  // best first
 };
 struct SampleArgs {
-  TensorView logits;                     // [L, V] fp32, not modified
-  std::span<const SampleRow> rows;       // [I]
-  std::span<SampleResult> results;       // [I]
+  TensorView logits;                // [L, V] fp32, not modified
+  std::span<const SampleRow> rows;  // [I]
+  std::span<SampleResult> results;  // [I]
 };
 
 }  // namespace tessera

@@ -1,5 +1,6 @@
 #include "server/host_limits.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -7,8 +8,6 @@
 #include <fstream>
 #include <limits>
 #include <sstream>
-
-#include <fmt/format.h>
 
 namespace tessera {
 namespace {
@@ -39,7 +38,8 @@ double CpuQuota() {
   std::ifstream v2("/sys/fs/cgroup/cpu.max");
   double quota = 0, period = 0;
   if (v2 >> quota >> period && period > 0) return quota / period;
-  const int64_t q = NumberIn("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p = NumberIn("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  const int64_t q = NumberIn("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+                p = NumberIn("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
   return q > 0 && p > 0 ? static_cast<double>(q) / static_cast<double>(p) : 0;
 }
 
@@ -49,11 +49,14 @@ HostLimits ReadHostLimits() {
   HostLimits out;
   out.memory_available = MemAvailable();
   const bool v2 = NumberIn("/sys/fs/cgroup/memory.current") >= 0;
-  const int64_t limit = NumberIn(v2 ? "/sys/fs/cgroup/memory.max" : "/sys/fs/cgroup/memory/memory.limit_in_bytes");
-  const int64_t used = NumberIn(v2 ? "/sys/fs/cgroup/memory.current" : "/sys/fs/cgroup/memory/memory.usage_in_bytes");
+  const int64_t limit =
+      NumberIn(v2 ? "/sys/fs/cgroup/memory.max" : "/sys/fs/cgroup/memory/memory.limit_in_bytes");
+  const int64_t used = NumberIn(v2 ? "/sys/fs/cgroup/memory.current"
+                                   : "/sys/fs/cgroup/memory/memory.usage_in_bytes");
   if (IsLimit(limit)) {
     out.cgroup_memory = limit;
-    out.memory_available = std::min(out.memory_available, std::max<int64_t>(0, limit - std::max<int64_t>(0, used)));
+    out.memory_available =
+        std::min(out.memory_available, std::max<int64_t>(0, limit - std::max<int64_t>(0, used)));
   }
   out.cgroup_cpus = CpuQuota();
   cpu_set_t cpus;
@@ -61,7 +64,8 @@ HostLimits ReadHostLimits() {
   if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) out.affinity_cpus = CPU_COUNT(&cpus);
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    out.open_files = static_cast<int64_t>(std::min<rlim_t>(files.rlim_cur, static_cast<rlim_t>(std::numeric_limits<int64_t>::max())));
+    out.open_files = static_cast<int64_t>(
+        std::min<rlim_t>(files.rlim_cur, static_cast<rlim_t>(std::numeric_limits<int64_t>::max())));
   }
   return out;
 }

@@ -70,13 +70,16 @@ int Drain(Service& service, EngineHandle& engine, GrpcServer& server, const Drai
   std::this_thread::sleep_for(times.delay);
   service.StopAccepting();
   const auto end = steady_clock::now() + times.timeout;
-  // Those in preparation are accepted, too: the engine takes no new ones only when they have reached it.
+  // Those in preparation are accepted, too: the engine takes no new ones only when they have
+  // reached it.
   while (service.preparing() > 0 && steady_clock::now() < end) std::this_thread::sleep_for(kTick);
   engine.BeginDrain();
-  while ((service.in_flight() > 0 || !engine.Drained()) && steady_clock::now() < end) std::this_thread::sleep_for(kTick);
+  while ((service.in_flight() > 0 || !engine.Drained()) && steady_clock::now() < end)
+    std::this_thread::sleep_for(kTick);
   const int left = service.in_flight();
   engine.Stop();
-  // Time for the last statuses to leave; watches of health, which never end by themselves, are cut off.
+  // Time for the last statuses to leave; watches of health, which never end by themselves, are cut
+  // off.
   server.Shutdown(left > 0 ? milliseconds(1000) : milliseconds(100));
   return left;
 }

@@ -1,7 +1,8 @@
 // Signals and the way down.
 //
-// The first SIGTERM or SIGINT asks for a drain, the second ends the process at once. Signals are blocked in all threads
-// and taken by one thread of their own, so no handler runs in the middle of anything.
+// The first SIGTERM or SIGINT asks for a drain, the second ends the process at once. Signals are
+// blocked in all threads and taken by one thread of their own, so no handler runs in the middle of
+// anything.
 #pragma once
 
 #include <chrono>
@@ -30,19 +31,19 @@ class SignalWatch {
 
   std::mutex mu_;
   std::condition_variable changed_;
-  bool serving_ = false;  // guarded by mu_
-  int signals_ = 0;       // guarded by mu_
-  bool stopping_ = false; // guarded by mu_
+  bool serving_ = false;   // guarded by mu_
+  int signals_ = 0;        // guarded by mu_
+  bool stopping_ = false;  // guarded by mu_
   std::thread thread_;
 };
 
 struct DrainTimes {
-  std::chrono::milliseconds delay{0};       // goes on accepting, NOT_SERVING
+  std::chrono::milliseconds delay{0};  // goes on accepting, NOT_SERVING
   std::chrono::milliseconds timeout{30'000};
 };
 
-// NOT_SERVING at once, no new work after the delay, everything accepted runs on until the timeout; what is left then gets
-// one UNAVAILABLE. Returns how many were left.
+// NOT_SERVING at once, no new work after the delay, everything accepted runs on until the timeout;
+// what is left then gets one UNAVAILABLE. Returns how many were left.
 int Drain(Service& service, EngineHandle& engine, GrpcServer& server, const DrainTimes& times);
 
 }  // namespace tessera

@@ -1,5 +1,6 @@
 // tessera-server: flags, model, engine, gRPC, and down again.
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -10,8 +11,6 @@
 #include <string>
 #include <utility>
 #include <variant>
-
-#include <fmt/format.h>
 
 #include "kernels/factory.h"
 #include "model/model.h"
@@ -34,7 +33,9 @@ namespace tessera {
 namespace {
 
 bool Says(const ServerOptions& options, std::string_view level) {
-  const auto rank = [](std::string_view name) { return name == "debug" ? 0 : name == "info" ? 1 : name == "warning" ? 2 : 3; };
+  const auto rank = [](std::string_view name) {
+    return name == "debug" ? 0 : name == "info" ? 1 : name == "warning" ? 2 : 3;
+  };
   return rank(level) >= rank(options.log_level);
 }
 
@@ -51,13 +52,15 @@ LoadOptions MakeLoadOptions(const ServerOptions& options) {
   return load;
 }
 
-Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan, std::unique_ptr<Backend> backend) {
+Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
+                          std::unique_ptr<Backend> backend) {
   LoadOptions load = MakeLoadOptions(options);
   int shown = -1;
   const bool show = Says(options, "info");
   load.progress = [&shown, show](double share) {
     const int tenth = static_cast<int>(share * 10);
-    if (show && tenth > shown) std::fprintf(stderr, "loading weights: %d %%\n", (shown = tenth) * 10);
+    if (show && tenth > shown)
+      std::fprintf(stderr, "loading weights: %d %%\n", (shown = tenth) * 10);
   };
   Loaded out;
   out.facts = {.device = std::string(backend->name()),
@@ -75,65 +78,83 @@ Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan, 
   runner.pools.cross_pages = plan.cross_pages;
   runner.max_rows = plan.max_rows;
   runner.max_logits_rows = plan.max_logits_rows;
-  TESSERA_TRY(out.runner, MakeModelRunner(std::move(backend), std::shared_ptr<const Model>(std::move(model)), runner));
+  TESSERA_TRY(out.runner, MakeModelRunner(std::move(backend),
+                                          std::shared_ptr<const Model>(std::move(model)), runner));
   return out;
 }
 
-GrpcServerOptions TransportOptions(const ServerOptions& options, const ListenAddress& address, const HostLimits& host) {
+GrpcServerOptions TransportOptions(const ServerOptions& options, const ListenAddress& address,
+                                   const HostLimits& host) {
   GrpcServerOptions out;
   out.address = options.listen;
   out.reflection = address.loopback || options.reflection;
   out.default_deadline = options.default_deadline;
-  out.memory = std::max<int64_t>(int64_t{256} << 20, std::min(int64_t{1} << 30, host.memory_available / 4));
+  out.memory =
+      std::max<int64_t>(int64_t{256} << 20, std::min(int64_t{1} << 30, host.memory_available / 4));
   return out;
 }
 
 Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   std::error_code error;
   if (!std::filesystem::is_directory(options.model, error)) {
-    return Fail(ErrorCode::kNotFound, "there is no such directory", {.field = "--model", .value = options.model.string()});
+    return Fail(ErrorCode::kNotFound, "there is no such directory",
+                {.field = "--model", .value = options.model.string()});
   }
   TESSERA_TRY(const ListenAddress address, ParseListenAddress(options.listen));
   const HostLimits host = ReadHostLimits();
   TESSERA_TRY(const ModelPlan model_plan, PlanModel(options.model, MakeLoadOptions(options)));
   TESSERA_TRY(const MemoryPlan plan, PlanMemory(model_plan, options, host.memory_available));
-  TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info, options.generation_config, plan.max_context));
+  TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info,
+                                                  options.generation_config, plan.max_context));
   BackendOptions backend_options;
   backend_options.device = options.device;
   backend_options.cpu_isa = options.cpu_isa;
   backend_options.threads = options.threads;
   backend_options.operand_dtype = options.activations;
   TESSERA_TRY(auto backend, MakeBackend(backend_options));
-  const std::string table = StartTable(options, plan, *frontend, host,
-                                       {.device = std::string(backend->name()), .tier = std::string(backend->tier()), .threads = backend->threads(),
-                                        .weights = options.weights == WeightFormat::kAuto ? "as stored" : std::string(Name(options.weights))});
+  const std::string table = StartTable(
+      options, plan, *frontend, host,
+      {.device = std::string(backend->name()),
+       .tier = std::string(backend->tier()),
+       .threads = backend->threads(),
+       .weights = options.weights == WeightFormat::kAuto ? "as stored"
+                                                         : std::string(Name(options.weights))});
   if (options.check_config) {
     std::fputs(table.c_str(), stdout);
     return 0;
   }
 
-  // From the outside in: log, preparation, service, sockets. Health says NOT_SERVING until the engine runs.
+  // From the outside in: log, preparation, service, sockets. Health says NOT_SERVING until the
+  // engine runs.
   LineWriter log(STDERR_FILENO);
   RequestSink sink;
-  if (!options.no_request_log) sink = [&log](const RequestRecord& record) { log.Write(RequestLine(record)); };
-  Preparer preparer({.threads = options.prepare_threads > 0 ? options.prepare_threads : std::max(2, backend->threads()),
+  if (!options.no_request_log)
+    sink = [&log](const RequestRecord& record) { log.Write(RequestLine(record)); };
+  Preparer preparer({.threads = options.prepare_threads > 0 ? options.prepare_threads
+                                                            : std::max(2, backend->threads()),
                      .queue = static_cast<size_t>(options.max_queue),
                      .limits = options.limits,
                      .decode_memory = options.decode_memory});
   Service service({.max_queue = options.max_queue}, preparer, std::move(sink));
   const SingleTenant authenticator;
-  TESSERA_TRY(const auto server, GrpcServer::Start(TransportOptions(options, address, host), authenticator, service.Handlers()));
-  const std::string host_text = address.host.find(':') == std::string::npos ? address.host : "[" + address.host + "]";
+  TESSERA_TRY(const auto server, GrpcServer::Start(TransportOptions(options, address, host),
+                                                   authenticator, service.Handlers()));
+  const std::string host_text =
+      address.host.find(':') == std::string::npos ? address.host : "[" + address.host + "]";
   std::fprintf(stderr, "%s", table.c_str());
   std::fprintf(stderr, "listening on %s:%d\n", host_text.c_str(), server->port());
 
   TESSERA_TRY(Loaded loaded, LoadRunner(options, plan, std::move(backend)));
   const SystemClock clock;
-  const auto engine = std::make_shared<EngineHandle>(std::make_unique<Engine>(
-      EngineOptions{.max_queue = options.max_queue, .max_running = options.max_running, .token_budget = options.token_budget, .prefix_cache = !options.no_prefix_cache},
-      std::move(loaded.runner), frontend->tokenizer(), clock));
+  const auto engine = std::make_shared<EngineHandle>(
+      std::make_unique<Engine>(EngineOptions{.max_queue = options.max_queue,
+                                             .max_running = options.max_running,
+                                             .token_budget = options.token_budget,
+                                             .prefix_cache = !options.no_prefix_cache},
+                               std::move(loaded.runner), frontend->tokenizer(), clock));
   signals.ServingBegins();
-  service.SetModel(std::make_shared<const ServedModel>(ServedModel{options.model_name(), frontend, engine, std::move(loaded.facts)}));
+  service.SetModel(std::make_shared<const ServedModel>(
+      ServedModel{options.model_name(), frontend, engine, std::move(loaded.facts)}));
   if (Says(options, "info")) std::fprintf(stderr, "serving %s\n", options.model_name().c_str());
 
   bool lost = false;
@@ -143,8 +164,10 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
     service.SetUnhealthy();
     std::fputs("the device was lost: not serving any more\n", stderr);
   }
-  if (Says(options, "info")) std::fprintf(stderr, "draining: %d requests in flight\n", service.in_flight());
-  const int left = Drain(service, *engine, *server, {.delay = options.drain_delay, .timeout = options.drain_timeout});
+  if (Says(options, "info"))
+    std::fprintf(stderr, "draining: %d requests in flight\n", service.in_flight());
+  const int left = Drain(service, *engine, *server,
+                         {.delay = options.drain_delay, .timeout = options.drain_timeout});
   if (Says(options, "info")) std::fprintf(stderr, "stopped, %d requests cut off\n", left);
   return 0;
 }

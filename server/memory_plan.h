@@ -17,14 +17,16 @@ struct MemoryPlan {
   int self_pages = 0, cross_pages = 0;
   int64_t self_bytes = 0, cross_bytes = 0;
   int max_rows = 0, max_logits_rows = 0;
-  int max_context = 0;  // the model's or the operator's, or what the self pool holds if that is less
+  int max_context =
+      0;  // the model's or the operator's, or what the self pool holds if that is less
 
   int64_t total() const { return weight_bytes + workspace_bytes + self_bytes + cross_bytes; }
 };
 
-// Pages that the operator gives count; else they come from --kv-memory, else from half of what `available` leaves beside
-// weights and workspace, at most what all running sequences can use. Error (kResourceExhausted): it does not fit, with
-// the sizes.
-Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& options, int64_t available);
+// Pages that the operator gives count; else they come from --kv-memory, else from half of what
+// `available` leaves beside weights and workspace, at most what all running sequences can use.
+// Error (kResourceExhausted): it does not fit, with the sizes.
+Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& options,
+                              int64_t available);
 
 }  // namespace tessera

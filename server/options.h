@@ -1,5 +1,5 @@
-// The flags of tessera-server, each also an environment variable (--kv-memory is TESSERA_KV_MEMORY) or a line of --config.
-// A flag beats the environment, which beats the file.
+// The flags of tessera-server, each also an environment variable (--kv-memory is TESSERA_KV_MEMORY)
+// or a line of --config. A flag beats the environment, which beats the file.
 //
 // Thread safety: plain data, constant after parsing.
 #pragma once
@@ -21,7 +21,7 @@ namespace tessera {
 struct ServerOptions {
   // Model
   std::filesystem::path model;
-  std::string served_model_name;  // empty: the directory's name
+  std::string served_model_name;            // empty: the directory's name
   std::string generation_config = "model";  // "model": the directory's; "none"; or a path
   std::optional<UnseenRows> unseen_rows;
   int max_context = 0;  // 0: the model's

@@ -1,16 +1,15 @@
 #include "server/request_log.h"
 
+#include <fmt/chrono.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <utility>
-
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace tessera {
 namespace {
@@ -95,9 +94,13 @@ std::string RequestLine(const RequestRecord& record) {
   using Json = nlohmann::ordered_json;
   const auto ms = [](double seconds) { return std::round(seconds * 1e6) / 1e3; };
   const auto now = std::chrono::system_clock::now();
-  const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
-  Json json{{"time", fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), millis)},
-            {"event", "request"}, {"method", record.method}, {"id", record.id}};
+  const auto millis =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  Json json{{"time", fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z",
+                                 fmt::gmtime(std::chrono::system_clock::to_time_t(now)), millis)},
+            {"event", "request"},
+            {"method", record.method},
+            {"id", record.id}};
   if (!record.client_id.empty()) json["client_id"] = record.client_id;
   if (!record.tenant.empty()) json["tenant"] = record.tenant;
   json["model"] = record.model;
@@ -105,13 +108,23 @@ std::string RequestLine(const RequestRecord& record) {
   if (!record.error.empty()) json["error"] = record.error;
   json["choices"] = record.choices;
   const Usage& u = record.usage;
-  json["tokens"] = {{"prompt", u.prompt_tokens}, {"image", u.image_tokens}, {"cached", u.cached_tokens}, {"generated", u.generated_tokens}};
+  json["tokens"] = {{"prompt", u.prompt_tokens},
+                    {"image", u.image_tokens},
+                    {"cached", u.cached_tokens},
+                    {"generated", u.generated_tokens}};
   json["images"] = {{"given", u.images}, {"encoded", u.images_encoded}};
   json["preemptions"] = u.preemptions;
   const StageTimings& t = record.timings;
-  json["ms"] = {{"image_decode", ms(t.image_decode)}, {"preprocess", ms(t.preprocess)}, {"tokenize", ms(t.tokenize)}, {"queue", ms(t.queue)},
-                {"vision_encode", ms(t.vision_encode)}, {"cross_kv", ms(t.cross_kv)}, {"prefill", ms(t.prefill)}, {"decode", ms(t.decode)},
-                {"first_token", ms(t.first_token)}, {"total", ms(t.total)}};
+  json["ms"] = {{"image_decode", ms(t.image_decode)},
+                {"preprocess", ms(t.preprocess)},
+                {"tokenize", ms(t.tokenize)},
+                {"queue", ms(t.queue)},
+                {"vision_encode", ms(t.vision_encode)},
+                {"cross_kv", ms(t.cross_kv)},
+                {"prefill", ms(t.prefill)},
+                {"decode", ms(t.decode)},
+                {"first_token", ms(t.first_token)},
+                {"total", ms(t.total)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -1,8 +1,9 @@
 // Lines to a file descriptor that may block, from threads that must not.
 //
-// A line is queued (at most kMaxQueued) and written by a thread of its own, in pieces that a pipe takes whole, only when
-// poll says that there is room. When the queue is full, lines are dropped and counted; the count is a line of its own
-// once there is room again. The descriptor stays as it is: O_NONBLOCK would be shared with other processes.
+// A line is queued (at most kMaxQueued) and written by a thread of its own, in pieces that a pipe
+// takes whole, only when poll says that there is room. When the queue is full, lines are dropped
+// and counted; the count is a line of its own once there is room again. The descriptor stays as it
+// is: O_NONBLOCK would be shared with other processes.
 #pragma once
 
 #include <condition_variable>
@@ -37,9 +38,9 @@ class LineWriter {
   std::condition_variable wake_;
   std::deque<std::string> lines_;  // guarded by mu_
   int64_t dropped_ = 0;            // guarded by mu_
-  int64_t told_ = 0;               // guarded by mu_: of the dropped ones, those that a line has told of
-  bool stopping_ = false;          // guarded by mu_
-  std::thread thread_;             // last: it uses the others
+  int64_t told_ = 0;       // guarded by mu_: of the dropped ones, those that a line has told of
+  bool stopping_ = false;  // guarded by mu_
+  std::thread thread_;     // last: it uses the others
 };
 
 // One JSON object: time, ids, code, counts, stages. Never content.

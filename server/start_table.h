@@ -17,7 +17,7 @@ struct StartFacts {
 };
 
 // Lines that end in newlines, names in one column. Thread-safe: pure function.
-std::string StartTable(const ServerOptions& options, const MemoryPlan& plan, const Frontend& frontend, const HostLimits& host,
-                       const StartFacts& facts);
+std::string StartTable(const ServerOptions& options, const MemoryPlan& plan,
+                       const Frontend& frontend, const HostLimits& host, const StartFacts& facts);
 
 }  // namespace tessera

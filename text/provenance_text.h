@@ -1,8 +1,8 @@
 // Text that knows, byte by byte, who wrote it: the model's chat template or a user.
 //
-// The template interpreter produces it and the tokenizer consumes it; a special token matches only where all of its
-// bytes come from the template, so that no text of a user can ever become one, however it was sliced, joined or
-// filtered on the way.
+// The template interpreter produces it and the tokenizer consumes it; a special token matches only
+// where all of its bytes come from the template, so that no text of a user can ever become one,
+// however it was sliced, joined or filtered on the way.
 //
 // Thread safety: a value type; const access from any thread.
 #pragma once

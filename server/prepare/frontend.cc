@@ -1,13 +1,13 @@
 #include "server/prepare/frontend.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
-
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "base/check.h"
 #include "media/digest.h"
@@ -29,7 +29,8 @@ std::string ReadSmall(const std::filesystem::path& path) {
   return text;
 }
 
-// The configuration byte for byte and the weights by name and size: enough to tell two models of one process apart.
+// The configuration byte for byte and the weights by name and size: enough to tell two models of
+// one process apart.
 std::string Fingerprint(const std::filesystem::path& directory) {
   DigestBuilder builder;
   builder.Add("tessera model").Add(ReadSmall(directory / "config.json"));
@@ -38,19 +39,22 @@ std::string Fingerprint(const std::filesystem::path& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
     std::error_code ignored;
     if (entry.path().extension() == ".safetensors") {
-      weights.emplace(entry.path().filename().string(), static_cast<int64_t>(entry.file_size(ignored)));
+      weights.emplace(entry.path().filename().string(),
+                      static_cast<int64_t>(entry.file_size(ignored)));
     }
   }
   for (const auto& [name, size] : weights) builder.Add(name).Add(size);
   return builder.Finish().Hex();
 }
 
-Result<GenerationConfig> LoadGeneration(const std::filesystem::path& directory, const std::string& choice) {
+Result<GenerationConfig> LoadGeneration(const std::filesystem::path& directory,
+                                        const std::string& choice) {
   if (choice == "model") return GenerationConfig::FromDirectory(directory);
   if (choice == "none") return GenerationConfig{};
   std::error_code error;
   if (!std::filesystem::is_regular_file(choice, error)) {
-    return Fail(ErrorCode::kNotFound, "there is no such file", {.field = "--generation-config", .detail = choice});
+    return Fail(ErrorCode::kNotFound, "there is no such file",
+                {.field = "--generation-config", .detail = choice});
   }
   return GenerationConfig::FromJson(ReadSmall(choice));
 }
@@ -58,11 +62,16 @@ Result<GenerationConfig> LoadGeneration(const std::filesystem::path& directory, 
 Result<void> CheckTiles(const ImageProcessor& processor, const ModelInfo& info) {
   const auto differ = [](const char* key, int processor_value, int model_value) {
     return Invalid("preprocessor_config.json and config.json do not fit together",
-                   {.field = key, .limit = std::to_string(model_value), .value = std::to_string(processor_value)});
+                   {.field = key,
+                    .limit = std::to_string(model_value),
+                    .value = std::to_string(processor_value)});
   };
-  if (processor.tile_height() != info.tile_height) return differ("size.height", processor.tile_height(), info.tile_height);
-  if (processor.tile_width() != info.tile_width) return differ("size.width", processor.tile_width(), info.tile_width);
-  if (processor.max_tiles() != info.max_tiles) return differ("max_image_tiles", processor.max_tiles(), info.max_tiles);
+  if (processor.tile_height() != info.tile_height)
+    return differ("size.height", processor.tile_height(), info.tile_height);
+  if (processor.tile_width() != info.tile_width)
+    return differ("size.width", processor.tile_width(), info.tile_width);
+  if (processor.max_tiles() != info.max_tiles)
+    return differ("max_image_tiles", processor.max_tiles(), info.max_tiles);
   return {};
 }
 
@@ -70,7 +79,8 @@ Result<void> CheckTiles(const ImageProcessor& processor, const ModelInfo& info) 
 
 Frontend::Frontend(FrontendParts parts) : parts_(std::move(parts)) {
   TESSERA_CHECK(parts_.tokenizer != nullptr, "a frontend needs a tokenizer");
-  if (parts_.max_context <= 0 || parts_.max_context > parts_.info.max_context) parts_.max_context = parts_.info.max_context;
+  if (parts_.max_context <= 0 || parts_.max_context > parts_.info.max_context)
+    parts_.max_context = parts_.info.max_context;
   eos_ids_ = parts_.generation.eos_ids;
   eos_ids_.insert(eos_ids_.end(), parts_.info.eos_ids.begin(), parts_.info.eos_ids.end());
   std::sort(eos_ids_.begin(), eos_ids_.end());
@@ -80,16 +90,19 @@ Frontend::Frontend(FrontendParts parts) : parts_(std::move(parts)) {
   }
 }
 
-Result<std::shared_ptr<const Frontend>> Frontend::Load(const std::filesystem::path& directory, const ModelInfo& info,
-                                                       const std::string& generation, int max_context) {
+Result<std::shared_ptr<const Frontend>> Frontend::Load(const std::filesystem::path& directory,
+                                                       const ModelInfo& info,
+                                                       const std::string& generation,
+                                                       int max_context) {
   FrontendParts parts;
   parts.info = info;
   parts.max_context = max_context;
   TESSERA_TRY(parts.tokenizer, Tokenizer::Load(directory));
   if (parts.tokenizer->vocab_size() > std::max(info.embedding_rows, info.vocab_size)) {
-    return Invalid("tokenizer.json has more tokens than the model", {.field = "vocab_size",
-                                                                     .limit = std::to_string(info.embedding_rows),
-                                                                     .value = std::to_string(parts.tokenizer->vocab_size())});
+    return Invalid("tokenizer.json has more tokens than the model",
+                   {.field = "vocab_size",
+                    .limit = std::to_string(info.embedding_rows),
+                    .value = std::to_string(parts.tokenizer->vocab_size())});
   }
   auto chat_template = ChatTemplate::LoadFromDir(directory);
   if (chat_template) {
@@ -120,18 +133,22 @@ RenderOptions Frontend::render_options(const std::string& date_string) const {
   return options;
 }
 
-// A template that does not know lists of parts shows them as Python writes them, leaves them out, or fails.
+// A template that does not know lists of parts shows them as Python writes them, leaves them out,
+// or fails.
 bool Frontend::ProbeParts(Role role) const {
   constexpr std::string_view kProbe = "Tessera probe";
   Json messages = Json::array();
   // Many templates insist that the user speaks first, or after a system message.
-  if (role == Role::kAssistant || role == Role::kTool) messages.push_back({{"role", "user"}, {"content", "Hello"}});
-  messages.push_back({{"role", RoleName(role)}, {"content", Json::array({{{"type", "text"}, {"text", kProbe}}})}});
+  if (role == Role::kAssistant || role == Role::kTool)
+    messages.push_back({{"role", "user"}, {"content", "Hello"}});
+  messages.push_back(
+      {{"role", RoleName(role)}, {"content", Json::array({{{"type", "text"}, {"text", kProbe}}})}});
   if (role == Role::kSystem) messages.push_back({{"role", "user"}, {"content", "Hello"}});
   const auto rendered = parts_.chat_template->Render(messages, render_options("26 Jul 2024"));
   if (!rendered) return parts_.chat_template->content_format() == ContentFormat::kParts;
   const std::string_view text = rendered->text();
-  return text.find(kProbe) != std::string_view::npos && text.find("'type'") == std::string_view::npos &&
+  return text.find(kProbe) != std::string_view::npos &&
+         text.find("'type'") == std::string_view::npos &&
          text.find("\"type\"") == std::string_view::npos;
 }
 

@@ -1,4 +1,5 @@
-// What of a model is needed before the engine: tokenizer, chat template, image processor, sampling defaults.
+// What of a model is needed before the engine: tokenizer, chat template, image processor, sampling
+// defaults.
 //
 // Thread safety: immutable after construction; shared by all requests.
 #pragma once
@@ -22,8 +23,8 @@ namespace tessera {
 
 struct FrontendParts {
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::optional<ChatTemplate> chat_template;          // models for plain text have none
-  std::shared_ptr<const ImageProcessor> processor;    // null: text model
+  std::optional<ChatTemplate> chat_template;        // models for plain text have none
+  std::shared_ptr<const ImageProcessor> processor;  // null: text model
   GenerationConfig generation;
   ModelInfo info;
   std::string fingerprint;  // of weights and configuration, for the keys of pictures
@@ -34,14 +35,18 @@ class Frontend {
  public:
   explicit Frontend(FrontendParts parts);
 
-  // Reads the directory. `generation`: "model", "none", or a file. Errors name file, key and value; also where processor
-  // and model disagree about tiles.
-  static Result<std::shared_ptr<const Frontend>> Load(const std::filesystem::path& directory, const ModelInfo& info,
-                                                      const std::string& generation, int max_context);
+  // Reads the directory. `generation`: "model", "none", or a file. Errors name file, key and value;
+  // also where processor and model disagree about tiles.
+  static Result<std::shared_ptr<const Frontend>> Load(const std::filesystem::path& directory,
+                                                      const ModelInfo& info,
+                                                      const std::string& generation,
+                                                      int max_context);
 
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
   std::shared_ptr<const Tokenizer> shared_tokenizer() const { return parts_.tokenizer; }
-  const ChatTemplate* chat_template() const { return parts_.chat_template ? &*parts_.chat_template : nullptr; }
+  const ChatTemplate* chat_template() const {
+    return parts_.chat_template ? &*parts_.chat_template : nullptr;
+  }
   const ImageProcessor* processor() const { return parts_.processor.get(); }
   const GenerationConfig& generation() const { return parts_.generation; }
   const ModelInfo& info() const { return parts_.info; }
@@ -49,8 +54,8 @@ class Frontend {
   int max_context() const { return parts_.max_context; }
   // Union of generation_config.json and config.json, ascending.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
-  // Whether the template goes through a list of parts in messages of this role; else it wants one string. Found out by
-  // rendering, because templates differ between roles.
+  // Whether the template goes through a list of parts in messages of this role; else it wants one
+  // string. Found out by rendering, because templates differ between roles.
   bool takes_parts(Role role) const { return takes_parts_[static_cast<size_t>(role)]; }
   RenderOptions render_options(const std::string& date_string) const;
 

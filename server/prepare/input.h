@@ -1,7 +1,8 @@
-// A request as it came in: every count, size, number and string checked, nothing decoded or tokenised yet.
+// A request as it came in: every count, size, number and string checked, nothing decoded or
+// tokenised yet.
 //
-// server/wire makes it from protocol buffers; nothing here knows the wire. Plain data, moved from stage to stage; it owns
-// its bytes, so that the message it came from can go.
+// server/wire makes it from protocol buffers; nothing here knows the wire. Plain data, moved from
+// stage to stage; it owns its bytes, so that the message it came from can go.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +40,9 @@ struct InputMessage {
 };
 
 struct InputImage {
-  std::string file;   // the bytes of the file, not empty
-  std::string field;  // where in the request it stands, for errors: "chat.messages[0].parts[1].image"
+  std::string file;  // the bytes of the file, not empty
+  std::string
+      field;  // where in the request it stands, for errors: "chat.messages[0].parts[1].image"
 };
 
 struct PromptInput {
@@ -94,7 +96,7 @@ struct TokenizeInput {
 
 // What the server itself knows of a call.
 struct CallIdentity {
-  std::string id;       // the server's request id
+  std::string id;  // the server's request id
   std::string tenant;
   Digest cache_salt;
   TimePoint arrival;

@@ -12,7 +12,9 @@ namespace tessera {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double Seconds(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+double Seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 std::span<const uint8_t> Bytes(const std::string& file) {
   return {reinterpret_cast<const uint8_t*>(file.data()), file.size()};
@@ -26,26 +28,32 @@ tl::unexpected<Error> Named(Error error, const InputImage& image) {
 
 }  // namespace
 
-Result<void> CheckPicture(const Frontend& frontend, const InputImage& image, const DecodeLimits& limits) {
+Result<void> CheckPicture(const Frontend& frontend, const InputImage& image,
+                          const DecodeLimits& limits) {
   const auto info = ProbeImage(Bytes(image.file), limits);
   if (!info) return Named(info.error(), image);
-  if (const auto layout = frontend.processor()->LayoutOf(info->width, info->height); !layout) return Named(layout.error(), image);
+  if (const auto layout = frontend.processor()->LayoutOf(info->width, info->height); !layout)
+    return Named(layout.error(), image);
   return {};
 }
 
-Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image, const Digest& salt,
-                                       const DecodeLimits& limits, DecodeBudget& budget, const DecodeWait& wait) {
+Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image,
+                                       const Digest& salt, const DecodeLimits& limits,
+                                       DecodeBudget& budget, const DecodeWait& wait) {
   const auto begin = Clock::now();
   auto decoded = DecodeImage(Bytes(image.file), limits, budget, wait);
   if (!decoded) return Named(std::move(decoded).error(), image);
   const auto after_decode = Clock::now();
-  auto processed = frontend.processor()->Process({.width = decoded->width, .height = decoded->height, .pixels = decoded->rgb});
+  auto processed = frontend.processor()->Process(
+      {.width = decoded->width, .height = decoded->height, .pixels = decoded->rgb});
   if (!processed) return Named(std::move(processed).error(), image);
 
   PreparedPicture out;
   out.first_frame_only = decoded->animated;
-  const std::string_view salt_bytes(reinterpret_cast<const char*>(salt.bytes.data()), salt.bytes.size());
-  out.media.digest = DigestOf(salt_bytes, frontend.fingerprint(), frontend.processor()->fingerprint(), *processed);
+  const std::string_view salt_bytes(reinterpret_cast<const char*>(salt.bytes.data()),
+                                    salt.bytes.size());
+  out.media.digest =
+      DigestOf(salt_bytes, frontend.fingerprint(), frontend.processor()->fingerprint(), *processed);
   auto pixels = std::make_shared<MediaPixels>();
   pixels->used_tiles = processed->tiles_used();
   pixels->height = processed->tile_height;

@@ -18,11 +18,14 @@ struct PreparedPicture {
   bool first_frame_only = false;  // it was an animation
 };
 
-// Thread-safe. Errors name the picture's field; of the budget: kResourceExhausted, kDeadlineExceeded, kCancelled.
-Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image, const Digest& salt,
-                                       const DecodeLimits& limits, DecodeBudget& budget, const DecodeWait& wait);
+// Thread-safe. Errors name the picture's field; of the budget: kResourceExhausted,
+// kDeadlineExceeded, kCancelled.
+Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image,
+                                       const Digest& salt, const DecodeLimits& limits,
+                                       DecodeBudget& budget, const DecodeWait& wait);
 
 // What headers show: the format, the size against the limits and the processor. Nothing is decoded.
-Result<void> CheckPicture(const Frontend& frontend, const InputImage& image, const DecodeLimits& limits);
+Result<void> CheckPicture(const Frontend& frontend, const InputImage& image,
+                          const DecodeLimits& limits);
 
 }  // namespace tessera

@@ -1,13 +1,13 @@
 #include "server/prepare/preparer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <mutex>
 #include <optional>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "server/prepare/pictures.h"
 #include "server/prepare/prompt.h"
@@ -20,11 +20,13 @@ using Clock = std::chrono::steady_clock;
 
 Result<void> StillWanted(const CallIdentity& call, const std::stop_token& stop) {
   if (stop.stop_requested()) return Fail(ErrorCode::kCancelled, "the call was cancelled");
-  if (Clock::now() >= call.deadline) return Fail(ErrorCode::kDeadlineExceeded, "the deadline passed");
+  if (Clock::now() >= call.deadline)
+    return Fail(ErrorCode::kDeadlineExceeded, "the deadline passed");
   return {};
 }
 
-// Exceptions of our own code and of libraries (no memory, say) become an error of this request alone.
+// Exceptions of our own code and of libraries (no memory, say) become an error of this request
+// alone.
 template <typename Function>
 auto Contained(Function function) -> decltype(function()) {
   try {
@@ -40,7 +42,7 @@ struct Preparer::Work {
   std::shared_ptr<const Frontend> frontend;
   GenerateInput input;
   CallIdentity call;
-  std::stop_source failed;                      // one picture failed: the others need not go on
+  std::stop_source failed;  // one picture failed: the others need not go on
   std::optional<std::stop_callback<std::function<void()>>> forward;  // the caller's stop, passed on
   std::stop_token caller;
   std::function<void(Result<Prepared>)> done;
@@ -57,8 +59,9 @@ struct Preparer::Work {
   }
 };
 
-void Preparer::Prepare(std::shared_ptr<const Frontend> frontend, GenerateInput input, const CallIdentity& call,
-                       std::stop_token stop, std::function<void(Result<Prepared>)> done) {
+void Preparer::Prepare(std::shared_ptr<const Frontend> frontend, GenerateInput input,
+                       const CallIdentity& call, std::stop_token stop,
+                       std::function<void(Result<Prepared>)> done) {
   auto work = std::make_shared<Work>();
   work->frontend = std::move(frontend);
   work->input = std::move(input);
@@ -109,7 +112,8 @@ void Preparer::OnePicture(const std::shared_ptr<Work>& work, size_t index) {
     DecodeWait wait;
     wait.stop = work->failed.get_token();
     wait.deadline = work->call.deadline;
-    return PreparePicture(*work->frontend, image, work->call.cache_salt, {.max_pixels = options_.limits.image_pixels}, budget_, wait);
+    return PreparePicture(*work->frontend, image, work->call.cache_salt,
+                          {.max_pixels = options_.limits.image_pixels}, budget_, wait);
   });
   image.file = std::string();  // up to 32 MiB that a waiting request need not hold
   if (picture) {
@@ -127,7 +131,8 @@ void Preparer::Complete(const std::shared_ptr<Work>& work) {
     const std::lock_guard lock(work->mu);
     error = std::move(work->error);
   }
-  if (work->caller.stop_requested()) error = Error{.code = ErrorCode::kCancelled, .what = "the call was cancelled"};
+  if (work->caller.stop_requested())
+    error = Error{.code = ErrorCode::kCancelled, .what = "the call was cancelled"};
   if (error) return work->done(tl::unexpected<Error>(*std::move(error)));
   auto prepared = Contained([&]() -> Result<Prepared> {
     Prepared out;
@@ -139,7 +144,8 @@ void Preparer::Complete(const std::shared_ptr<Work>& work) {
       request.prepared.image_decode += picture.decode_seconds;
       request.prepared.preprocess += picture.preprocess_seconds;
       if (picture.first_frame_only) {
-        out.notes.push_back(fmt::format("{}: an animation, of which the first frame is used", work->input.prompt.images[i].field));
+        out.notes.push_back(fmt::format("{}: an animation, of which the first frame is used",
+                                        work->input.prompt.images[i].field));
       }
     }
     out.request = std::make_shared<const PreparedRequest>(std::move(request));

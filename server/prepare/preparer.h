@@ -1,5 +1,5 @@
-// A request on its way to the engine: prompt first, because it is cheap and most refusals show there, then all pictures
-// in parallel, on a pool of its own threads.
+// A request on its way to the engine: prompt first, because it is cheap and most refusals show
+// there, then all pictures in parallel, on a pool of its own threads.
 //
 // Thread-safe. Must outlive every `done` it has not called yet; the destructor waits for them.
 #pragma once
@@ -34,14 +34,17 @@ struct Prepared {
 
 class Preparer {
  public:
-  explicit Preparer(const PrepareOptions& options) : options_(options), budget_(options.decode_memory), pool_(options.threads, options.queue) {}
+  explicit Preparer(const PrepareOptions& options)
+      : options_(options), budget_(options.decode_memory), pool_(options.threads, options.queue) {}
 
-  // Runs `job` on the pool. False: too many wait. Exceptions that leave the job end the process; catch them in it.
+  // Runs `job` on the pool. False: too many wait. Exceptions that leave the job end the process;
+  // catch them in it.
   bool TryRun(std::function<void()> job) { return pool_.TrySubmit(std::move(job)); }
 
-  // To be called from a job. `done` is called exactly once, on a thread of the pool; it must not throw. `stop` and the
-  // deadline of `call` end the work early: kCancelled, kDeadlineExceeded.
-  void Prepare(std::shared_ptr<const Frontend> frontend, GenerateInput input, const CallIdentity& call, std::stop_token stop,
+  // To be called from a job. `done` is called exactly once, on a thread of the pool; it must not
+  // throw. `stop` and the deadline of `call` end the work early: kCancelled, kDeadlineExceeded.
+  void Prepare(std::shared_ptr<const Frontend> frontend, GenerateInput input,
+               const CallIdentity& call, std::stop_token stop,
                std::function<void(Result<Prepared>)> done);
 
   const InputLimits& limits() const { return options_.limits; }

@@ -10,7 +10,8 @@ namespace {
 
 Result<void> CheckId(const char* field, int32_t id, int vocab) {
   if (id >= 0 && id < vocab) return {};
-  return Invalid("the model has no such token", {.field = field, .limit = std::to_string(vocab - 1), .value = std::to_string(id)});
+  return Invalid("the model has no such token",
+                 {.field = field, .limit = std::to_string(vocab - 1), .value = std::to_string(id)});
 }
 
 uint64_t DrawSeed() {
@@ -30,7 +31,8 @@ SamplingParams DefaultSampling(const GenerationConfig& generation) {
   return out;
 }
 
-Result<void> ApplyParameters(const Frontend& frontend, GenerateInput& input, PreparedRequest& request) {
+Result<void> ApplyParameters(const Frontend& frontend, GenerateInput& input,
+                             PreparedRequest& request) {
   const int vocab = frontend.info().vocab_size;
   SamplingParams& out = request.sampling;
   const SamplingInput& in = input.sampling;
@@ -44,20 +46,25 @@ Result<void> ApplyParameters(const Frontend& frontend, GenerateInput& input, Pre
   out.presence_penalty = in.presence_penalty.value_or(out.presence_penalty);
   out.seed = in.seed ? *in.seed : DrawSeed();
   out.logprobs = std::min(input.logprobs, vocab);
-  for (const LogitBias& bias : in.bias) TESSERA_RETURN_IF_ERROR(CheckId("sampling.logit_bias", bias.id, vocab));
+  for (const LogitBias& bias : in.bias)
+    TESSERA_RETURN_IF_ERROR(CheckId("sampling.logit_bias", bias.id, vocab));
   out.bias = std::move(input.sampling.bias);
-  for (const int32_t id : input.stop_token_ids) TESSERA_RETURN_IF_ERROR(CheckId("stopping.stop_token_ids", id, vocab));
+  for (const int32_t id : input.stop_token_ids)
+    TESSERA_RETURN_IF_ERROR(CheckId("stopping.stop_token_ids", id, vocab));
 
   request.n = input.n;
-  const int left = frontend.max_context() - static_cast<int>(request.prompt.size());  // at least 1, BuildPrompt saw to it
+  const int left = frontend.max_context() -
+                   static_cast<int>(request.prompt.size());  // at least 1, BuildPrompt saw to it
   request.max_tokens = std::min(input.max_tokens.value_or(left), left);
   request.min_tokens = std::min(input.min_tokens, request.max_tokens);
   request.stop_token_ids = std::move(input.stop_token_ids);
   if (!input.ignore_eos) {
     request.end_ids = frontend.eos_ids();
-    request.end_ids.insert(request.end_ids.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
+    request.end_ids.insert(request.end_ids.end(), request.stop_token_ids.begin(),
+                           request.stop_token_ids.end());
     std::sort(request.end_ids.begin(), request.end_ids.end());
-    request.end_ids.erase(std::unique(request.end_ids.begin(), request.end_ids.end()), request.end_ids.end());
+    request.end_ids.erase(std::unique(request.end_ids.begin(), request.end_ids.end()),
+                          request.end_ids.end());
   }
   request.stop = std::move(input.stop);
   request.include_stop = input.include_stop;

@@ -1,4 +1,5 @@
-// Effective values of a request: what the client sent, else generation_config.json, else the defaults.
+// Effective values of a request: what the client sent, else generation_config.json, else the
+// defaults.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -15,8 +16,10 @@ namespace tessera {
 // The model's defaults, without a client.
 SamplingParams DefaultSampling(const GenerationConfig& generation);
 
-// Fills sampling, limits and ends of `request`, whose prompt is there already. A seed is drawn where the client set none.
-// max_tokens is capped to what the context leaves. Errors: ids that the model does not have.
-Result<void> ApplyParameters(const Frontend& frontend, GenerateInput& input, PreparedRequest& request);
+// Fills sampling, limits and ends of `request`, whose prompt is there already. A seed is drawn
+// where the client set none. max_tokens is capped to what the context leaves. Errors: ids that the
+// model does not have.
+Result<void> ApplyParameters(const Frontend& frontend, GenerateInput& input,
+                             PreparedRequest& request);
 
 }  // namespace tessera

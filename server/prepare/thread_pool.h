@@ -1,7 +1,7 @@
 // A bounded pool of threads for work that must not run on the threads of gRPC or the engine.
 //
-// Jobs run in order of submission. A job never waits for another job: what is made of several parts continues in the last
-// part that ends (preparer.cc), so the pool cannot come to a stop.
+// Jobs run in order of submission. A job never waits for another job: what is made of several parts
+// continues in the last part that ends (preparer.cc), so the pool cannot come to a stop.
 #pragma once
 
 #include <condition_variable>

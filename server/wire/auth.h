@@ -1,4 +1,5 @@
-// Who is calling. Until keys exist there is one tenant, but every call already has a tenant and every cache key its salt.
+// Who is calling. Until keys exist there is one tenant, but every call already has a tenant and
+// every cache key its salt.
 #pragma once
 
 #include <functional>
@@ -27,7 +28,8 @@ class Authenticator {
   virtual Result<Tenant> Authenticate(const MetadataLookup& metadata) const = 0;
 };
 
-// Everybody is the same tenant. The salt is drawn at start, so that keys cannot be computed outside.
+// Everybody is the same tenant. The salt is drawn at start, so that keys cannot be computed
+// outside.
 class SingleTenant final : public Authenticator {
  public:
   SingleTenant();

@@ -1,8 +1,10 @@
-// From protocol buffers to plain, validated input: the one place where what a client sent is checked.
+// From protocol buffers to plain, validated input: the one place where what a client sent is
+// checked.
 //
-// Every count, size, range, NaN, string and enum is checked here, against server/prepare/limits.h, before anything is
-// allocated by it. All errors are kInvalidArgument (kPermissionDenied for a raw prompt that the operator has not allowed)
-// and name the field by its path in the proto, the limit, and what was found if that is a number.
+// Every count, size, range, NaN, string and enum is checked here, against server/prepare/limits.h,
+// before anything is allocated by it. All errors are kInvalidArgument (kPermissionDenied for a raw
+// prompt that the operator has not allowed) and name the field by its path in the proto, the limit,
+// and what was found if that is a number.
 //
 // Thread safety: pure functions.
 #pragma once

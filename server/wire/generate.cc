@@ -17,12 +17,15 @@ namespace {
 constexpr size_t kMergedBytes = 16 * 1024;
 constexpr size_t kMergedTokens = 256;
 
-// Who holds it: the transport until the call is done, a job of the pool while it is prepared, its own stream (by the
-// listener) until the engine's terminal event. The engine gives exactly one of those to whatever it accepted, so every
-// handler ends, and tells so once in the log.
-class GenerateHandler final : public CallHandler, public Pumped, public std::enable_shared_from_this<GenerateHandler> {
+// Who holds it: the transport until the call is done, a job of the pool while it is prepared, its
+// own stream (by the listener) until the engine's terminal event. The engine gives exactly one of
+// those to whatever it accepted, so every handler ends, and tells so once in the log.
+class GenerateHandler final : public CallHandler,
+                              public Pumped,
+                              public std::enable_shared_from_this<GenerateHandler> {
  public:
-  GenerateHandler(Service& service, std::shared_ptr<Call> call) : service_(service), call_(std::move(call)) {
+  GenerateHandler(Service& service, std::shared_ptr<Call> call)
+      : service_(service), call_(std::move(call)) {
     record_.method = "Generate";
     record_.id = call_->identity().id;
     record_.tenant = call_->identity().tenant;
@@ -41,8 +44,11 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
     if (auto reserved = service_.Reserve(bytes); !reserved) return Refuse(reserved.error());
     reserved_ = bytes;
     const auto shared = std::make_shared<std::unique_ptr<Payload>>(std::move(payload));
-    const bool taken = service_.preparer().TryRun([self = shared_from_this(), shared] { self->Prepare(std::move(*shared)); });
-    if (!taken) Refuse(Error{.code = ErrorCode::kResourceExhausted, .what = "too many requests are being prepared"});
+    const bool taken = service_.preparer().TryRun(
+        [self = shared_from_this(), shared] { self->Prepare(std::move(*shared)); });
+    if (!taken)
+      Refuse(Error{.code = ErrorCode::kResourceExhausted,
+                   .what = "too many requests are being prepared"});
   }
 
   void OnWritten() override {
@@ -82,7 +88,8 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
 
  private:
   WireStatus Cancelled() const {
-    return ToWireStatus({.code = ErrorCode::kCancelled, .what = "the call was cancelled"}, record_.id);
+    return ToWireStatus({.code = ErrorCode::kCancelled, .what = "the call was cancelled"},
+                        record_.id);
   }
   void LeavePreparation() {
     if (preparing_.exchange(false)) {
@@ -104,8 +111,11 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
       record_.model = (*model)->name;
       logprobs_ = input->logprobs >= 0;
       model_ = *std::move(model);
-      service_.preparer().Prepare(model_->frontend, *std::move(input), call_->identity(), stop_.get_token(),
-                                  [self = shared_from_this()](Result<Prepared> prepared) { self->Submit(std::move(prepared)); });
+      service_.preparer().Prepare(model_->frontend, *std::move(input), call_->identity(),
+                                  stop_.get_token(),
+                                  [self = shared_from_this()](Result<Prepared> prepared) {
+                                    self->Submit(std::move(prepared));
+                                  });
     } catch (...) {
       End(InternalStatus(record_.id));
     }
@@ -119,7 +129,8 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
       if (cancelled_) return EndLocked(Cancelled());
       prepared_ = *std::move(prepared);
       stream_ = std::make_shared<EventStream>();
-      stream_->SetListener([&pump = service_.pump(), self = shared_from_this()] { pump.Ring(self); });
+      stream_->SetListener(
+          [&pump = service_.pump(), self = shared_from_this()] { pump.Ring(self); });
       auto handle = model_->engine->Submit(prepared_.request, stream_);
       if (!handle) {
         service_.CountRefused();
@@ -160,7 +171,8 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
     if (!event) event = stream_->Pop();
     if (!event) return event;
     auto* delta = std::get_if<TextDelta>(&*event);
-    while (delta != nullptr && delta->text.size() < kMergedBytes && delta->tokens.size() < kMergedTokens) {
+    while (delta != nullptr && delta->text.size() < kMergedBytes &&
+           delta->tokens.size() < kMergedTokens) {
       ahead_ = stream_->Pop();
       auto* more = ahead_ ? std::get_if<TextDelta>(&*ahead_) : nullptr;
       if (more == nullptr || more->choice != delta->choice) break;
@@ -192,14 +204,17 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
     call_->Write(std::move(message));
   }
 
-  // Over: tell the log, let go of the stream. An OK call is finished by OnWritten, after its last message.
+  // Over: tell the log, let go of the stream. An OK call is finished by OnWritten, after its last
+  // message.
   void EndLocked(const WireStatus& status) {
     if (over_) return;
     over_ = true;
     if (stream_) stream_->SetListener(nullptr);
     std::optional<ErrorCode> code = status.code;
     // gRPC itself ends a call whose client set the deadline; to us it looks like a cancellation.
-    if (code == ErrorCode::kCancelled && std::chrono::steady_clock::now() >= call_->identity().deadline) code = ErrorCode::kDeadlineExceeded;
+    if (code == ErrorCode::kCancelled &&
+        std::chrono::steady_clock::now() >= call_->identity().deadline)
+      code = ErrorCode::kDeadlineExceeded;
     record_.code = code ? ErrorCodeName(*code) : "OK";
     record_.error = status.message;
     if (!status.ok()) call_->Finish(status);
@@ -236,14 +251,14 @@ class GenerateHandler final : public CallHandler, public Pumped, public std::ena
   RequestRecord record_;
 
   std::mutex mu_;
-  Prepared prepared_;                    // guarded by mu_, as all below
+  Prepared prepared_;  // guarded by mu_, as all below
   std::shared_ptr<EventStream> stream_;
   RequestHandle handle_ = 0;
-  std::optional<Event> ahead_;           // popped, but not written yet
+  std::optional<Event> ahead_;  // popped, but not written yet
   bool submitted_ = false;
-  bool started_ = false;                 // `started` was written
+  bool started_ = false;  // `started` was written
   bool writing_ = false;
-  bool last_written_ = false;            // `finished` is on its way
+  bool last_written_ = false;  // `finished` is on its way
   bool cancelled_ = false;
   bool over_ = false;
 };

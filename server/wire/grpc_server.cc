@@ -1,11 +1,5 @@
 #include "server/wire/grpc_server.h"
 
-#include <algorithm>
-#include <exception>
-#include <mutex>
-#include <random>
-#include <utility>
-
 #include <fmt/format.h>
 #include <grpc/support/log.h>
 #include <grpcpp/alarm.h>
@@ -18,6 +12,13 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <grpcpp/version_info.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <random>
+#include <utility>
+
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/prepare/limits.h"
 #include "tessera/v1/tessera.grpc.pb.h"
@@ -27,7 +28,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// After its deadline a call's own code has this long to end it with its counts; then the transport does.
+// After its deadline a call's own code has this long to end it with its counts; then the transport
+// does.
 constexpr milliseconds kDeadlineGrace{500};
 // A client that asks for more than a day gets a day: arithmetic on times must not overflow.
 constexpr std::chrono::hours kLongestDeadline{24};
@@ -50,7 +52,8 @@ std::string NewRequestId() {
 }
 
 gpr_timespec After(milliseconds delay) {
-  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay.count(), GPR_TIMESPAN));
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                      gpr_time_from_millis(delay.count(), GPR_TIMESPAN));
 }
 
 grpc::Status ToGrpc(const WireStatus& status) {
@@ -65,7 +68,9 @@ struct CallEnvironment {
 };
 
 // A call lives until gRPC says OnDone and nobody of ours holds it any more.
-class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, public std::enable_shared_from_this<GrpcCall> {
+class GrpcCall final : public grpc::ServerGenericBidiReactor,
+                       public Call,
+                       public std::enable_shared_from_this<GrpcCall> {
  public:
   GrpcCall(grpc::GenericCallbackServerContext* context, const CallEnvironment& environment)
       : context_(context), environment_(environment) {}
@@ -125,7 +130,9 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
     }
     message_alarm_.Cancel();
     if (!ok) {
-      return Finish(ToWireStatus({.code = ErrorCode::kInvalidArgument, .what = "the call carries no request message"}, identity_.id));
+      return Finish(ToWireStatus(
+          {.code = ErrorCode::kInvalidArgument, .what = "the call carries no request message"},
+          identity_.id));
     }
     auto payload = std::make_unique<ByteBufferPayload>(incoming_);
     incoming_.Clear();
@@ -150,7 +157,8 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
       cancelled_ = true;
     }
     if (const auto handler = Handler()) Guarded([&] { handler->OnCancelled(); });
-    Finish(ToWireStatus({.code = ErrorCode::kCancelled, .what = "the call was cancelled"}, identity_.id));
+    Finish(ToWireStatus({.code = ErrorCode::kCancelled, .what = "the call was cancelled"},
+                        identity_.id));
   }
 
   void OnDone() override {
@@ -161,7 +169,8 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
       const std::lock_guard lock(mu_);
       handler = std::move(handler_);
     }
-    const auto self = std::move(self_);  // the last reference, unless a handler still works for this call
+    const auto self =
+        std::move(self_);  // the last reference, unless a handler still works for this call
   }
 
  private:
@@ -183,7 +192,8 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
   void SetDeadline() {
     const auto now = std::chrono::system_clock::now();
     const auto asked = context_->deadline();
-    const bool none = asked == std::chrono::system_clock::time_point::max() || asked - now > kLongestDeadline * 365;
+    const bool none = asked == std::chrono::system_clock::time_point::max() ||
+                      asked - now > kLongestDeadline * 365;
     milliseconds left = none ? environment_.options.default_deadline
                              : std::chrono::duration_cast<milliseconds>(asked - now);
     left = std::clamp<milliseconds>(left, milliseconds(0), kLongestDeadline);
@@ -212,12 +222,15 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
       const std::lock_guard lock(mu_);
       if (received_) return;
     }
-    Finish(ToWireStatus({.code = ErrorCode::kDeadlineExceeded, .what = "the request message did not arrive in time"}, identity_.id));
+    Finish(ToWireStatus({.code = ErrorCode::kDeadlineExceeded,
+                         .what = "the request message did not arrive in time"},
+                        identity_.id));
   }
 
   void DeadlinePassed() {
     if (const auto handler = Handler()) Guarded([&] { handler->OnCancelled(); });
-    Finish(ToWireStatus({.code = ErrorCode::kDeadlineExceeded, .what = "the deadline passed"}, identity_.id));
+    Finish(ToWireStatus({.code = ErrorCode::kDeadlineExceeded, .what = "the deadline passed"},
+                        identity_.id));
     const std::lock_guard lock(mu_);
     if (writing_) context_->TryCancel();  // the client does not read; there is no other way to end
   }
@@ -225,7 +238,9 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor, public Call, publi
   void FinishLocked() {
     if (finished_) return;
     finished_ = true;
-    if (final_.pushback) context_->AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(final_.pushback->count()));
+    if (final_.pushback)
+      context_->AddTrailingMetadata("grpc-retry-pushback-ms",
+                                    std::to_string(final_.pushback->count()));
     grpc::ServerGenericBidiReactor::Finish(ToGrpc(final_));
   }
 
@@ -254,7 +269,8 @@ class Dispatcher final : public grpc::CallbackGenericService {
  public:
   explicit Dispatcher(const CallEnvironment& environment) : environment_(environment) {}
 
-  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
+  grpc::ServerGenericBidiReactor* CreateReactor(
+      grpc::GenericCallbackServerContext* context) override {
     auto call = std::make_shared<GrpcCall>(context, environment_);
     GrpcCall* reactor = call.get();
     reactor->Begin(std::move(call));
@@ -265,21 +281,27 @@ class Dispatcher final : public grpc::CallbackGenericService {
   const CallEnvironment& environment_;
 };
 
-// Registered for their names alone, which reflection lists: every method is "generic", served by the Dispatcher.
+// Registered for their names alone, which reflection lists: every method is "generic", served by
+// the Dispatcher.
 namespace pb = tessera::v1;
-using TesseraNames = pb::Tessera::WithGenericMethod_Generate<pb::Tessera::WithGenericMethod_Tokenize<
-    pb::Tessera::WithGenericMethod_ListModels<pb::Tessera::WithGenericMethod_GetModel<pb::Tessera::Service>>>>;
+using TesseraNames = pb::Tessera::WithGenericMethod_Generate<
+    pb::Tessera::WithGenericMethod_Tokenize<pb::Tessera::WithGenericMethod_ListModels<
+        pb::Tessera::WithGenericMethod_GetModel<pb::Tessera::Service>>>>;
 namespace health = grpc::health::v1;
-using HealthNames = health::Health::WithGenericMethod_Check<health::Health::WithGenericMethod_Watch<health::Health::Service>>;
+using HealthNames = health::Health::WithGenericMethod_Check<
+    health::Health::WithGenericMethod_Watch<health::Health::Service>>;
 
-// Linking the reflection library turns it on in every server of the process; whether this one has it is decided here.
+// Linking the reflection library turns it on in every server of the process; whether this one has
+// it is decided here.
 class ReflectionChoice final : public grpc::ServerBuilderOption {
  public:
   explicit ReflectionChoice(bool wanted) : wanted_(wanted) {}
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    std::erase_if(*plugins, [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
-    if (wanted_) plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    std::erase_if(*plugins,
+                  [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
+    if (wanted_)
+      plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
   }
 
  private:
@@ -313,7 +335,8 @@ void ApplyLimits(grpc::ServerBuilder& builder, const GrpcServerOptions& options)
 
 class GrpcServer::Impl {
  public:
-  Impl(const GrpcServerOptions& options, const Authenticator& authenticator, HandlerFactory handlers)
+  Impl(const GrpcServerOptions& options, const Authenticator& authenticator,
+       HandlerFactory handlers)
       : environment_{options, authenticator, std::move(handlers)}, dispatcher_(environment_) {}
   ~Impl() { Shutdown(milliseconds(0)); }
 
@@ -321,13 +344,15 @@ class GrpcServer::Impl {
     grpc::ServerBuilder builder;
     builder.SetOption(std::make_unique<ReflectionChoice>(environment_.options.reflection));
     ApplyLimits(builder, environment_.options);
-    builder.AddListeningPort(environment_.options.address, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(environment_.options.address, grpc::InsecureServerCredentials(),
+                             &port_);
     builder.RegisterService(&tessera_);
     builder.RegisterService(&health_);
     builder.RegisterCallbackGenericService(&dispatcher_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
-      return Fail(ErrorCode::kUnavailable, "cannot listen: the address is in use or not of this machine",
+      return Fail(ErrorCode::kUnavailable,
+                  "cannot listen: the address is in use or not of this machine",
                   {.field = "--listen", .value = environment_.options.address});
     }
     return {};
@@ -351,9 +376,12 @@ class GrpcServer::Impl {
   std::unique_ptr<grpc::Server> server_;
 };
 
-Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options, const Authenticator& authenticator,
+Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
+                                                      const Authenticator& authenticator,
                                                       HandlerFactory handlers) {
-  gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+  // Its complaints (a port in use, say) come back as our errors; whoever wants its own words sets
+  // GRPC_VERBOSITY.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
   auto impl = std::make_unique<Impl>(options, authenticator, std::move(handlers));
   TESSERA_RETURN_IF_ERROR(impl->Start());
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));

@@ -14,10 +14,12 @@ namespace pb = grpc::health::v1;
 using Status = pb::HealthCheckResponse;
 
 Result<std::string> ServiceName(const Payload& payload) {
-  TESSERA_RETURN_IF_ERROR(ScanMessage(payload, *pb::HealthCheckRequest::descriptor(), {.submessages = 0, .elements = 16, .string_bytes = 1024}));
+  TESSERA_RETURN_IF_ERROR(ScanMessage(payload, *pb::HealthCheckRequest::descriptor(),
+                                      {.submessages = 0, .elements = 16, .string_bytes = 1024}));
   pb::HealthCheckRequest request;
   const auto stream = payload.Open();
-  if (!request.ParseFromZeroCopyStream(stream.get())) return Invalid("the request is not a well-formed protocol buffer message");
+  if (!request.ParseFromZeroCopyStream(stream.get()))
+    return Invalid("the request is not a well-formed protocol buffer message");
   return std::move(*request.mutable_service());
 }
 
@@ -29,13 +31,17 @@ std::string Answer(Status::ServingStatus status) {
 
 class HealthCheck final : public CallHandler {
  public:
-  HealthCheck(const Health& health, std::shared_ptr<Call> call) : health_(health), call_(std::move(call)) {}
+  HealthCheck(const Health& health, std::shared_ptr<Call> call)
+      : health_(health), call_(std::move(call)) {}
 
   void OnRequest(std::unique_ptr<Payload> payload) override {
     const auto service = ServiceName(*payload);
     if (!service) return call_->Finish(ToWireStatus(service.error(), call_->identity().id));
     if (!Health::Known(*service)) {
-      return call_->Finish(ToWireStatus({.code = ErrorCode::kNotFound, .what = "this server has no such service", .field = "service"}, call_->identity().id));
+      return call_->Finish(ToWireStatus({.code = ErrorCode::kNotFound,
+                                         .what = "this server has no such service",
+                                         .field = "service"},
+                                        call_->identity().id));
     }
     call_->Write(Answer(health_.serving() ? Status::SERVING : Status::NOT_SERVING));
   }
@@ -48,15 +54,18 @@ class HealthCheck final : public CallHandler {
 
 }  // namespace
 
-// Tells the state at once and then each change; a change back and forth while a write is out is not told.
+// Tells the state at once and then each change; a change back and forth while a write is out is not
+// told.
 class HealthWatch final : public CallHandler, public std::enable_shared_from_this<HealthWatch> {
  public:
-  HealthWatch(Health& health, std::shared_ptr<Call> call) : health_(health), call_(std::move(call)) {}
+  HealthWatch(Health& health, std::shared_ptr<Call> call)
+      : health_(health), call_(std::move(call)) {}
 
   void OnRequest(std::unique_ptr<Payload> payload) override {
     const auto service = ServiceName(*payload);
     if (!service) return call_->Finish(ToWireStatus(service.error(), call_->identity().id));
-    if (!Health::Known(*service)) return Tell(Status::SERVICE_UNKNOWN);  // may be known one day, says the protocol
+    if (!Health::Known(*service))
+      return Tell(Status::SERVICE_UNKNOWN);  // may be known one day, says the protocol
     bool serving = false;
     {
       const std::lock_guard lock(health_.mu_);
@@ -94,7 +103,9 @@ class HealthWatch final : public CallHandler, public std::enable_shared_from_thi
   std::optional<Status::ServingStatus> told_;    // guarded by mu_
 };
 
-bool Health::Known(std::string_view service) { return service.empty() || service == "tessera.v1.Tessera"; }
+bool Health::Known(std::string_view service) {
+  return service.empty() || service == "tessera.v1.Tessera";
+}
 
 bool Health::serving() const {
   const std::lock_guard lock(mu_);

@@ -1,7 +1,8 @@
-// grpc.health.v1: whether this server takes work, as a question (Check) and as a subscription (Watch).
+// grpc.health.v1: whether this server takes work, as a question (Check) and as a subscription
+// (Watch).
 //
-// Our own rather than gRPC's default service, so that a server that is still loading is NOT_SERVING from its first
-// microsecond, and every method goes through one policy table.
+// Our own rather than gRPC's default service, so that a server that is still loading is NOT_SERVING
+// from its first microsecond, and every method goes through one policy table.
 #pragma once
 
 #include <list>
@@ -16,7 +17,8 @@ namespace tessera {
 
 class HealthWatch;
 
-// Thread-safe. Known services: "" (the whole server) and "tessera.v1.Tessera", always in the same state.
+// Thread-safe. Known services: "" (the whole server) and "tessera.v1.Tessera", always in the same
+// state.
 class Health {
  public:
   // Starts NOT_SERVING. Tells everybody who watches; after Shutdown it stays NOT_SERVING.

@@ -10,7 +10,8 @@ constexpr MethodPolicy kPolicies[] = {
     {"/tessera.v1.Tessera/GetModel", Access::kTenant, Admission::kAlways},
     {"/grpc.health.v1.Health/Check", Access::kOpen, Admission::kAlways},
     {"/grpc.health.v1.Health/Watch", Access::kOpen, Admission::kAlways},
-    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::kReflection, Admission::kAlways},
+    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::kReflection,
+     Admission::kAlways},
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Who may call what: every method of every service this server has, in one table. A method that is not in the table is
-// not served, and a test walks all services by their descriptors.
+// Who may call what: every method of every service this server has, in one table. A method that is
+// not in the table is not served, and a test walks all services by their descriptors.
 //
 // Thread safety: constant data.
 #pragma once
@@ -17,9 +17,9 @@ enum class Access : uint8_t {
 };
 
 enum class Admission : uint8_t {
-  kAlways,      // also while loading and draining
-  kServing,     // only while a model is there and the server takes work
-  kQueue,       // and only while there is room in the queue
+  kAlways,   // also while loading and draining
+  kServing,  // only while a model is there and the server takes work
+  kQueue,    // and only while there is room in the queue
 };
 
 struct MethodPolicy {

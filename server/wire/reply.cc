@@ -16,7 +16,8 @@ void Fill(const SamplingParams& in, pb::SamplingParams& out) {
   out.set_repetition_penalty(in.repetition_penalty);
   out.set_frequency_penalty(in.frequency_penalty);
   out.set_presence_penalty(in.presence_penalty);
-  for (const LogitBias& bias : in.bias) (*out.mutable_logit_bias())[static_cast<uint32_t>(bias.id)] = bias.bias;
+  for (const LogitBias& bias : in.bias)
+    (*out.mutable_logit_bias())[static_cast<uint32_t>(bias.id)] = bias.bias;
 }
 
 void Fill(const ServedModel& in, pb::ModelSummary& out) {
@@ -78,7 +79,8 @@ void Fill(const EngineStats& in, int64_t refused, pb::EngineCounters& out) {
 
 }  // namespace
 
-std::string StartedMessage(const Prepared& prepared, const std::string& client_request_id, const std::string& model) {
+std::string StartedMessage(const Prepared& prepared, const std::string& client_request_id,
+                           const std::string& model) {
   pb::GenerateEvent event;
   auto& started = *event.mutable_started();
   started.set_request_id(prepared.request->id);
@@ -147,7 +149,8 @@ std::string ListModelsMessage(const std::vector<std::shared_ptr<const ServedMode
   return response.SerializeAsString();
 }
 
-std::string GetModelMessage(const ServedModel& model, const InputLimits& limits, int max_queue, int64_t refused) {
+std::string GetModelMessage(const ServedModel& model, const InputLimits& limits, int max_queue,
+                            int64_t refused) {
   pb::GetModelResponse out;
   const ModelInfo& info = model.frontend->info();
   const EngineStats stats = model.engine->stats();
@@ -183,9 +186,11 @@ std::string GetModelMessage(const ServedModel& model, const InputLimits& limits,
     out.set_cached(static_cast<uint32_t>(cached));
     out.set_bytes(static_cast<uint64_t>(bytes));
   };
-  pool(*out.mutable_self_attention_pages(), stats.self_pages_total, stats.self_pages_free, stats.self_pages_cached, model.facts.self_pool_bytes);
+  pool(*out.mutable_self_attention_pages(), stats.self_pages_total, stats.self_pages_free,
+       stats.self_pages_cached, model.facts.self_pool_bytes);
   if (info.has_vision()) {
-    pool(*out.mutable_cross_attention_pages(), stats.cross_pages_total, stats.cross_pages_free, stats.cross_pages_cached, model.facts.cross_pool_bytes);
+    pool(*out.mutable_cross_attention_pages(), stats.cross_pages_total, stats.cross_pages_free,
+         stats.cross_pages_cached, model.facts.cross_pool_bytes);
   }
   out.set_weight_bytes(static_cast<uint64_t>(model.facts.weight_bytes));
   Fill(stats, refused, *out.mutable_counters());

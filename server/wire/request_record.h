@@ -14,8 +14,8 @@ struct RequestRecord {
   std::string client_id;  // checked: [A-Za-z0-9._-]
   std::string tenant;
   std::string model;
-  std::string code;       // "OK", "INVALID_ARGUMENT", ...
-  std::string error;      // the message that the client got, which holds only our words
+  std::string code;   // "OK", "INVALID_ARGUMENT", ...
+  std::string error;  // the message that the client got, which holds only our words
   int choices = 0;
   Usage usage;
   StageTimings timings;

@@ -1,12 +1,12 @@
 #include "server/wire/scan.h"
 
-#include <array>
-#include <string>
-
 #include <fmt/format.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/wire_format_lite.h>
+
+#include <array>
+#include <string>
 
 #include "text/utf8.h"
 
@@ -19,13 +19,15 @@ using google::protobuf::internal::WireFormatLite;
 using google::protobuf::io::CodedInputStream;
 
 constexpr int kMaxDepth = 16;
-constexpr int kMaxFieldNumber = 64;  // of messages that have repeated fields; for the index in a path
+constexpr int kMaxFieldNumber =
+    64;  // of messages that have repeated fields; for the index in a path
 
 bool IsString(const FieldDescriptor& field) { return field.type() == FieldDescriptor::TYPE_STRING; }
 
 class Scanner {
  public:
-  Scanner(CodedInputStream& in, const ScanLimits& limits) : in_(in), left_(limits), limits_(limits) {}
+  Scanner(CodedInputStream& in, const ScanLimits& limits)
+      : in_(in), left_(limits), limits_(limits) {}
 
   Result<void> Message(const Descriptor& type, const std::string& path, int depth) {
     if (depth > kMaxDepth) return Invalid("the message is nested too deeply", {.field = path});
@@ -34,14 +36,18 @@ class Scanner {
       const FieldDescriptor* field = type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
       const auto wire = WireFormatLite::GetTagWireType(tag);
       if (field == nullptr || wire != WireTypeOf(*field)) {
-        if (field != nullptr && field->is_packable() && wire == WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
+        if (field != nullptr && field->is_packable() &&
+            wire == WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
           TESSERA_RETURN_IF_ERROR(Packed(*field, PathOf(path, *field, -1)));
           continue;
         }
         // The parser keeps unknown fields, at many times their size; groups do not exist in proto3.
-        if (wire == WireFormatLite::WIRETYPE_START_GROUP || wire == WireFormatLite::WIRETYPE_END_GROUP) return Malformed(path);
+        if (wire == WireFormatLite::WIRETYPE_START_GROUP ||
+            wire == WireFormatLite::WIRETYPE_END_GROUP)
+          return Malformed(path);
         if (--left_.elements < 0) {
-          return Invalid("too many unknown fields", {.field = path, .limit = std::to_string(limits_.elements)});
+          return Invalid("too many unknown fields",
+                         {.field = path, .limit = std::to_string(limits_.elements)});
         }
         if (!WireFormatLite::SkipField(&in_, tag)) return Malformed(path);
         continue;
@@ -63,7 +69,8 @@ class Scanner {
 
  private:
   static WireFormatLite::WireType WireTypeOf(const FieldDescriptor& field) {
-    return WireFormatLite::WireTypeForFieldType(static_cast<WireFormatLite::FieldType>(field.type()));
+    return WireFormatLite::WireTypeForFieldType(
+        static_cast<WireFormatLite::FieldType>(field.type()));
   }
   static std::string PathOf(const std::string& path, const FieldDescriptor& field, int64_t index) {
     std::string out = path.empty() ? field.name() : path + "." + field.name();
@@ -76,16 +83,19 @@ class Scanner {
 
   Result<void> CountElement(const FieldDescriptor& field, const std::string& path) {
     if (--left_.elements >= 0) return {};
-    return Invalid("too many elements", {.field = PathOf(path, field, -1), .limit = std::to_string(limits_.elements)});
+    return Invalid("too many elements",
+                   {.field = PathOf(path, field, -1), .limit = std::to_string(limits_.elements)});
   }
 
   Result<void> Delimited(const FieldDescriptor& field, const std::string& path, int depth) {
     uint32_t length = 0;
-    if (!in_.ReadVarint32(&length) || length > static_cast<uint32_t>(kIntMax)) return Malformed(path);
+    if (!in_.ReadVarint32(&length) || length > static_cast<uint32_t>(kIntMax))
+      return Malformed(path);
     const int size = static_cast<int>(length);
     if (field.type() == FieldDescriptor::TYPE_MESSAGE) {
       if (--left_.submessages < 0) {
-        return Invalid("too many messages", {.field = path, .limit = std::to_string(limits_.submessages)});
+        return Invalid("too many messages",
+                       {.field = path, .limit = std::to_string(limits_.submessages)});
       }
       if (in_.BytesUntilLimit() >= 0 && size > in_.BytesUntilLimit()) return Malformed(path);
       const auto outer = in_.PushLimit(size);
@@ -100,21 +110,28 @@ class Scanner {
     }
     left_.string_bytes -= size;
     if (left_.string_bytes < 0) {
-      return Invalid("too much text", {.field = path, .limit = fmt::format("{} bytes in all", limits_.string_bytes)});
+      return Invalid(
+          "too much text",
+          {.field = path, .limit = fmt::format("{} bytes in all", limits_.string_bytes)});
     }
     if (!in_.ReadString(&text_, size)) return Malformed(path);
-    if (!IsValidUtf8(text_)) return Invalid("text is not valid UTF-8", {.field = path, .limit = "UTF-8"});
+    if (!IsValidUtf8(text_))
+      return Invalid("text is not valid UTF-8", {.field = path, .limit = "UTF-8"});
     return {};
   }
 
   Result<void> Packed(const FieldDescriptor& field, const std::string& path) {
     uint32_t length = 0;
-    if (!in_.ReadVarint32(&length) || length > static_cast<uint32_t>(kIntMax)) return Malformed(path);
-    if (in_.BytesUntilLimit() >= 0 && static_cast<int>(length) > in_.BytesUntilLimit()) return Malformed(path);
+    if (!in_.ReadVarint32(&length) || length > static_cast<uint32_t>(kIntMax))
+      return Malformed(path);
+    if (in_.BytesUntilLimit() >= 0 && static_cast<int>(length) > in_.BytesUntilLimit())
+      return Malformed(path);
     const auto outer = in_.PushLimit(static_cast<int>(length));
     const uint32_t element_tag = WireFormatLite::MakeTag(field.number(), WireTypeOf(field));
     while (in_.BytesUntilLimit() > 0) {
-      if (--left_.elements < 0) return Invalid("too many elements", {.field = path, .limit = std::to_string(limits_.elements)});
+      if (--left_.elements < 0)
+        return Invalid("too many elements",
+                       {.field = path, .limit = std::to_string(limits_.elements)});
       if (!WireFormatLite::SkipField(&in_, element_tag)) return Malformed(path);
     }
     in_.PopLimit(outer);

@@ -1,4 +1,5 @@
-// A model as the wire sees it: its name, what prepares its requests, the engine that runs them, and facts for GetModel.
+// A model as the wire sees it: its name, what prepares its requests, the engine that runs them, and
+// facts for GetModel.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +18,11 @@ namespace tessera {
 // An engine that can be stopped while calls still hold it. Thread-safe.
 class EngineHandle {
  public:
-  explicit EngineHandle(std::unique_ptr<Engine> engine) : engine_(std::move(engine)), stats_(engine_->stats()) {}
+  explicit EngineHandle(std::unique_ptr<Engine> engine)
+      : engine_(std::move(engine)), stats_(engine_->stats()) {}
 
-  Result<RequestHandle> Submit(std::shared_ptr<const PreparedRequest> request, std::shared_ptr<EventStream> stream) {
+  Result<RequestHandle> Submit(std::shared_ptr<const PreparedRequest> request,
+                               std::shared_ptr<EventStream> stream) {
     const std::shared_lock lock(mu_);
     if (engine_ == nullptr) return Fail(ErrorCode::kUnavailable, "the server is shutting down");
     return engine_->Submit(std::move(request), std::move(stream));

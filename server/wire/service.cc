@@ -13,7 +13,8 @@ namespace {
 // One message in, one out.
 class UnaryHandler : public CallHandler {
  public:
-  UnaryHandler(Service& service, std::shared_ptr<Call> call) : service_(service), call_(std::move(call)) {}
+  UnaryHandler(Service& service, std::shared_ptr<Call> call)
+      : service_(service), call_(std::move(call)) {}
   void OnWritten() override { call_->Finish({}); }
 
  protected:
@@ -47,14 +48,19 @@ class GetModelHandler final : public UnaryHandler {
     Answer([&]() -> Result<std::string> {
       TESSERA_TRY(const std::string name, ConvertGetModel(*payload));
       TESSERA_TRY(const auto model, service_.FindModel(name));
-      return GetModelMessage(*model, service_.preparer().limits(), service_.options().max_queue, service_.refused());
+      return GetModelMessage(*model, service_.preparer().limits(), service_.options().max_queue,
+                             service_.refused());
     }());
   }
 };
 
-class TokenizeHandler final : public UnaryHandler, public std::enable_shared_from_this<TokenizeHandler> {
+class TokenizeHandler final : public UnaryHandler,
+                              public std::enable_shared_from_this<TokenizeHandler> {
  public:
-  TokenizeHandler(Service& service, std::shared_ptr<Call> call) : UnaryHandler(service, std::move(call)) { service_.Enter(); }
+  TokenizeHandler(Service& service, std::shared_ptr<Call> call)
+      : UnaryHandler(service, std::move(call)) {
+    service_.Enter();
+  }
   ~TokenizeHandler() override {
     service_.Release(reserved_);
     service_.Leave();
@@ -62,10 +68,12 @@ class TokenizeHandler final : public UnaryHandler, public std::enable_shared_fro
 
   void OnRequest(std::unique_ptr<Payload> payload) override {
     const int64_t bytes = payload->size();
-    if (auto reserved = service_.Reserve(bytes); !reserved) return Answer(tl::unexpected<Error>(reserved.error()));
+    if (auto reserved = service_.Reserve(bytes); !reserved)
+      return Answer(tl::unexpected<Error>(reserved.error()));
     reserved_ = bytes;
     const auto shared = std::make_shared<std::unique_ptr<Payload>>(std::move(payload));
-    const bool taken = service_.preparer().TryRun([self = shared_from_this(), shared] { self->Run(std::move(*shared)); });
+    const bool taken = service_.preparer().TryRun(
+        [self = shared_from_this(), shared] { self->Run(std::move(*shared)); });
     if (!taken) Answer(Fail(ErrorCode::kResourceExhausted, "too many requests are being prepared"));
   }
 
@@ -73,11 +81,13 @@ class TokenizeHandler final : public UnaryHandler, public std::enable_shared_fro
   void Run(std::unique_ptr<Payload> payload) noexcept {
     try {
       Answer([&]() -> Result<std::string> {
-        TESSERA_TRY(const TokenizeInput input, ConvertTokenize(*payload, service_.preparer().limits()));
+        TESSERA_TRY(const TokenizeInput input,
+                    ConvertTokenize(*payload, service_.preparer().limits()));
         payload.reset();
         TESSERA_TRY(const auto model, service_.FindModel(input.model));
         TESSERA_TRY(const Prompt prompt, BuildPrompt(*model->frontend, input.prompt));
-        return TokenizeMessage(prompt, input.prompt.kind == PromptInput::Kind::kChat, model->frontend->tokenizer());
+        return TokenizeMessage(prompt, input.prompt.kind == PromptInput::Kind::kChat,
+                               model->frontend->tokenizer());
       }());
     } catch (...) {
       call_->Finish(InternalStatus(call_->identity().id));
@@ -98,7 +108,9 @@ Service::~Service() {
 }
 
 HandlerFactory Service::Handlers() {
-  return [this](const MethodPolicy& method, std::shared_ptr<Call> call) { return Make(method, std::move(call)); };
+  return [this](const MethodPolicy& method, std::shared_ptr<Call> call) {
+    return Make(method, std::move(call));
+  };
 }
 
 void Service::SetModel(std::shared_ptr<const ServedModel> model) {
@@ -176,24 +188,32 @@ Result<void> Service::Admit(const MethodPolicy& method) {
   for (const auto& model : models()) waiting += model->engine->stats().waiting;
   if (waiting <= options_.max_queue) return {};
   --preparing_;
-  return Fail(ErrorCode::kResourceExhausted, "the queue is full", {.limit = std::to_string(options_.max_queue)});
+  return Fail(ErrorCode::kResourceExhausted, "the queue is full",
+              {.limit = std::to_string(options_.max_queue)});
 }
 
-Result<std::shared_ptr<CallHandler>> Service::Make(const MethodPolicy& method, std::shared_ptr<Call> call) {
+Result<std::shared_ptr<CallHandler>> Service::Make(const MethodPolicy& method,
+                                                   std::shared_ptr<Call> call) {
   const bool generate = method.method == "/tessera.v1.Tessera/Generate";
   if (auto admitted = Admit(method); !admitted) {
     if (generate) {
       CountRefused();
       const WireStatus status = ToWireStatus(admitted.error(), call->identity().id);
-      Record({.method = "Generate", .id = call->identity().id, .tenant = call->identity().tenant,
-              .code = std::string(ErrorCodeName(*status.code)), .error = status.message});
+      Record({.method = "Generate",
+              .id = call->identity().id,
+              .tenant = call->identity().tenant,
+              .code = std::string(ErrorCodeName(*status.code)),
+              .error = status.message});
     }
     return tl::unexpected<Error>(std::move(admitted).error());
   }
   if (generate) return MakeGenerateHandler(*this, std::move(call));
-  if (method.method == "/tessera.v1.Tessera/Tokenize") return std::make_shared<TokenizeHandler>(*this, std::move(call));
-  if (method.method == "/tessera.v1.Tessera/ListModels") return std::make_shared<ListModelsHandler>(*this, std::move(call));
-  if (method.method == "/tessera.v1.Tessera/GetModel") return std::make_shared<GetModelHandler>(*this, std::move(call));
+  if (method.method == "/tessera.v1.Tessera/Tokenize")
+    return std::make_shared<TokenizeHandler>(*this, std::move(call));
+  if (method.method == "/tessera.v1.Tessera/ListModels")
+    return std::make_shared<ListModelsHandler>(*this, std::move(call));
+  if (method.method == "/tessera.v1.Tessera/GetModel")
+    return std::make_shared<GetModelHandler>(*this, std::move(call));
   if (method.method == "/grpc.health.v1.Health/Check") return health_.Check(std::move(call));
   if (method.method == "/grpc.health.v1.Health/Watch") return health_.Watch(std::move(call));
   return Fail(ErrorCode::kUnimplemented, "this server has no such method");

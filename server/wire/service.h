@@ -1,7 +1,8 @@
-// The service tessera.v1.Tessera and health, behind the transport: which calls are let in, which handler each gets, which
-// models there are.
+// The service tessera.v1.Tessera and health, behind the transport: which calls are let in, which
+// handler each gets, which models there are.
 //
-// States: loading (no model yet), serving, draining. Calls that need a model are UNAVAILABLE outside of serving.
+// States: loading (no model yet), serving, draining. Calls that need a model are UNAVAILABLE
+// outside of serving.
 #pragma once
 
 #include <atomic>
@@ -23,12 +24,12 @@
 namespace tessera {
 
 struct ServiceOptions {
-  int max_queue = 256;                              // requests in preparation and waiting in the engine
-  int64_t max_pending_bytes = int64_t{1} << 30;     // request messages in preparation, together
+  int max_queue = 256;  // requests in preparation and waiting in the engine
+  int64_t max_pending_bytes = int64_t{1} << 30;  // request messages in preparation, together
 };
 
-// Thread-safe. `preparer` must outlive it. Destroy it after the transport is shut down and the engines are stopped; the
-// destructor waits for the handlers that are left.
+// Thread-safe. `preparer` must outlive it. Destroy it after the transport is shut down and the
+// engines are stopped; the destructor waits for the handlers that are left.
 class Service {
  public:
   Service(const ServiceOptions& options, Preparer& preparer, RequestSink sink);
@@ -54,7 +55,8 @@ class Service {
   std::vector<std::shared_ptr<const ServedModel>> models() const;
   // Why a call that needs a model is refused now.
   Result<void> CheckServing() const;
-  // Takes a message's bytes into the count of those in preparation; kResourceExhausted beyond the limit.
+  // Takes a message's bytes into the count of those in preparation; kResourceExhausted beyond the
+  // limit.
   Result<void> Reserve(int64_t bytes);
   void Release(int64_t bytes) { pending_bytes_ -= bytes; }
   void Record(const RequestRecord& record);
@@ -84,7 +86,7 @@ class Service {
   std::vector<std::shared_ptr<const ServedModel>> models_;  // guarded by mu_
   bool draining_ = false;                                   // guarded by mu_
   int in_flight_ = 0;                                       // guarded by mu_
-  EventPump pump_;  // last: its thread uses the others
+  EventPump pump_;                                          // last: its thread uses the others
 };
 
 }  // namespace tessera

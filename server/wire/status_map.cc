@@ -1,12 +1,12 @@
 #include "server/wire/status_map.h"
 
+#include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
+
 #include <algorithm>
 #include <array>
 #include <set>
 #include <string>
-
-#include <fmt/format.h>
-#include <google/protobuf/descriptor.h>
 
 #include "tessera/v1/tessera.pb.h"
 
@@ -26,15 +26,17 @@ std::set<std::string, std::less<>> ProtoNames() {
   for (int m = 0; m < file->message_type_count(); ++m) {
     const auto* message = file->message_type(m);
     for (int f = 0; f < message->field_count(); ++f) names.insert(message->field(f)->name());
-    for (int o = 0; o < message->oneof_decl_count(); ++o) names.insert(message->oneof_decl(o)->name());
+    for (int o = 0; o < message->oneof_decl_count(); ++o)
+      names.insert(message->oneof_decl(o)->name());
   }
   return names;
 }
 
 // Words that a value may be: what numbers print as, and the formats that are refused by name.
 constexpr std::array<std::string_view, 24> kWords = {
-    "nan", "-nan", "inf", "-inf", "JPEG", "PNG",  "WEBP", "WebP", "GIF", "BMP", "TIFF", "HEIC",
-    "HEIF", "AVIF", "JPEG XL", "JPEG 2000", "ICO", "PSD", "PDF", "SVG", "TGA", "PNM", "unknown", "empty"};
+    "nan", "-nan", "inf",  "-inf", "JPEG", "PNG",  "WEBP",    "WebP",
+    "GIF", "BMP",  "TIFF", "HEIC", "HEIF", "AVIF", "JPEG XL", "JPEG 2000",
+    "ICO", "PSD",  "PDF",  "SVG",  "TGA",  "PNM",  "unknown", "empty"};
 
 }  // namespace
 
@@ -89,7 +91,8 @@ bool IsSafeLimit(std::string_view limit) {
   if (limit.empty() || limit.size() > kMaxSlotBytes) return false;
   if (limit.find("0x") != std::string_view::npos) return false;
   return std::all_of(limit.begin(), limit.end(), [](char c) {
-    return IsLetter(c) || IsDigit(c) || std::string_view(" .,_-+()[]<>=%").find(c) != std::string_view::npos;
+    return IsLetter(c) || IsDigit(c) ||
+           std::string_view(" .,_-+()[]<>=%").find(c) != std::string_view::npos;
   });
 }
 
@@ -99,7 +102,8 @@ WireStatus ToWireStatus(const Error& error, std::string_view request_id) {
   if (IsProtoPath(error.field)) message += fmt::format(": {}", error.field);
   const bool value = IsSafeValue(error.value);
   if (value) message += fmt::format(": got {}", error.value);
-  if (IsSafeLimit(error.limit)) message += fmt::format("{} allowed: {}", value ? "," : ":", error.limit);
+  if (IsSafeLimit(error.limit))
+    message += fmt::format("{} allowed: {}", value ? "," : ":", error.limit);
   if (!request_id.empty()) message += fmt::format(" [request {}]", request_id);
   WireStatus status{.code = error.code, .message = std::move(message), .pushback = {}};
   if (error.code == ErrorCode::kResourceExhausted) status.pushback = kPushback;

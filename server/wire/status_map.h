@@ -1,5 +1,5 @@
-// From an Error to what a client is told: the one table of codes, and the filter that keeps everything but our own words
-// out of messages.
+// From an Error to what a client is told: the one table of codes, and the filter that keeps
+// everything but our own words out of messages.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -26,10 +26,12 @@ struct WireStatus {
 // gRPC's number of a code (grpc::StatusCode).
 int GrpcCode(ErrorCode code);
 
-// The message is the catalogue text, then field, value and limit as far as they pass the filter, then the request id:
-//   the value is out of range: sampling.top_p: got 1.5, allowed: (0, 1] [request r-0123456789abcdef]
-// Field: a path of names of our own protos. Value: a number or a word of ours. Limit: numbers and plain words.
-// What does not pass is left out. RESOURCE_EXHAUSTED gets a pushback.
+// The message is the catalogue text, then field, value and limit as far as they pass the filter,
+// then the request id:
+//   the value is out of range: sampling.top_p: got 1.5, allowed: (0, 1] [request
+//   r-0123456789abcdef]
+// Field: a path of names of our own protos. Value: a number or a word of ours. Limit: numbers and
+// plain words. What does not pass is left out. RESOURCE_EXHAUSTED gets a pushback.
 WireStatus ToWireStatus(const Error& error, std::string_view request_id);
 
 // For an exception at an RPC entry. Says nothing about it.

@@ -40,8 +40,7 @@ using Words = std::vector<std::vector<std::pair<int32_t, uint32_t>>>;
 class RealModel : public ::testing::TestWithParam<Setting> {
  protected:
   void SetUp() override {
-    if (!std::filesystem::exists(std::filesystem::path(GetParam().directory) /
-                                 "config.json")) {
+    if (!std::filesystem::exists(std::filesystem::path(GetParam().directory) / "config.json")) {
       GTEST_SKIP() << "no model in " << GetParam().directory;
     }
     BackendOptions options{.device = "cpu"};

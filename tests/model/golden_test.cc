@@ -74,6 +74,8 @@ class GoldenTest : public testing::TestWithParam<GoldenPlace> {
   }
 };
 
+// Every tier of this machine is held to every bound.
+
 // Largest and mean errors of the reference's own bf16 run over all cases, for one kind of tensor.
 Yardstick MakeYardstick(const Golden& golden, const std::string& name) {
   Yardstick yardstick;
@@ -89,99 +91,111 @@ Yardstick MakeYardstick(const Golden& golden, const std::string& name) {
 TEST_P(GoldenTest, WithinTheFloatBound) {
   const auto golden = Golden::Open(GetParam().golden);
   ASSERT_TRUE(golden) << golden.error().Describe();
-  const auto driver = Load(**golden, {});
-  ASSERT_NE(driver, nullptr);
-  double worst = 0;
-  int compared = 0;
-  for (const GoldenCase& c : (*golden)->cases()) {
-    if (c.images > 0 && c.pixels.empty()) continue;
-    SCOPED_TRACE(c.id);
-    const PromptResult got = driver->Run(c, (*golden)->max_new_tokens(), 64, 0);
-    const auto check = [&](const std::string& name, const std::vector<float>& values,
-                           const std::vector<float>& want) {
-      ASSERT_EQ(values.size(), want.size()) << name;
-      const Deviation d = Measure(values, want);
-      EXPECT_TRUE(WithinFloat(d)) << name << ": " << Describe(d);
-      worst = std::max(worst, d.max_relative);
-      ++compared;
-    };
-    for (const auto& [name, values] :
-         {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
-      const std::string full = c.id + "." + name;
-      if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+  for (const std::string& tier : AvailableCpuTiers()) {
+    SCOPED_TRACE(tier);
+    const auto driver = Load(**golden, {.cpu_isa = tier});
+    ASSERT_NE(driver, nullptr);
+    double worst = 0;
+    int compared = 0;
+    for (const GoldenCase& c : (*golden)->cases()) {
+      if (c.images > 0 && c.pixels.empty()) continue;
+      SCOPED_TRACE(c.id);
+      const PromptResult got = driver->Run(c, (*golden)->max_new_tokens(), 64, 0);
+      const auto check = [&](const std::string& name, const std::vector<float>& values,
+                             const std::vector<float>& want) {
+        ASSERT_EQ(values.size(), want.size()) << name;
+        const Deviation d = Measure(values, want);
+        EXPECT_TRUE(WithinFloat(d)) << name << ": " << Describe(d);
+        worst = std::max(worst, d.max_relative);
+        ++compared;
+      };
+      for (const auto& [name, values] :
+           {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+        const std::string full = c.id + "." + name;
+        if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+      }
+      check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
+      const GreedyVerdict verdict =
+          CompareGreedy(got.greedy_ids, (*golden)->Ints(c.id + ".greedy_ids"),
+                        (*golden)->Floats(c.id + ".greedy_margin"), kFloatMargin);
+      EXPECT_TRUE(verdict.pass) << "greedy ids differ at " << verdict.first_difference
+                                << ", margin " << verdict.margin;
+      if (verdict.first_difference < 0) {
+        check("greedy_last_logits", got.greedy_last_logits,
+              (*golden)->Floats(c.id + ".greedy_last_logits"));
+      }
     }
-    check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
-    const GreedyVerdict verdict =
-        CompareGreedy(got.greedy_ids, (*golden)->Ints(c.id + ".greedy_ids"),
-                      (*golden)->Floats(c.id + ".greedy_margin"), kFloatMargin);
-    EXPECT_TRUE(verdict.pass) << "greedy ids differ at " << verdict.first_difference << ", margin "
-                              << verdict.margin;
-    if (verdict.first_difference < 0) {
-      check("greedy_last_logits", got.greedy_last_logits,
-            (*golden)->Floats(c.id + ".greedy_last_logits"));
-    }
+    EXPECT_GT(compared, 0);
+    std::printf("  %-9s %d tensors, largest error %.2g std (bound %.2g)\n", tier.c_str(), compared,
+                worst, kFloatBound);
   }
-  EXPECT_GT(compared, 0);
-  std::printf("  %d tensors, largest error %.2g std (bound %.2g)\n", compared, worst, kFloatBound);
 }
 
 TEST_P(GoldenTest, Bf16ComputingWithinTheYardstick) {
   const auto golden = Golden::Open(GetParam().golden);
   ASSERT_TRUE(golden) << golden.error().Describe();
-  const auto driver = Load(**golden, {.operand_dtype = DType::kBF16}, DType::kBF16);
-  ASSERT_NE(driver, nullptr);
-  double worst = 0;
-  for (const GoldenCase& c : (*golden)->cases()) {
-    if (c.images > 0 && c.pixels.empty()) continue;
-    SCOPED_TRACE(c.id);
-    const PromptResult got = driver->Run(c, 1, 64, 0);
-    const auto check = [&](const std::string& name, const std::vector<float>& values,
-                           const std::vector<float>& want) {
-      const Yardstick yardstick = MakeYardstick(**golden, name);
-      const Deviation d = Measure(values, want);
-      EXPECT_TRUE(WithinBf16(d, yardstick))
-          << name << ": " << Describe(d) << ", yardstick max " << yardstick.max_relative
-          << ", mean " << yardstick.mean_relative;
-      worst = std::max(worst, d.max_relative / yardstick.max_relative);
-    };
-    for (const auto& [name, values] :
-         {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
-      const std::string full = c.id + "." + name;
-      if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+  for (const std::string& tier : AvailableCpuTiers()) {
+    SCOPED_TRACE(tier);
+    const auto driver =
+        Load(**golden, {.cpu_isa = tier, .operand_dtype = DType::kBF16}, DType::kBF16);
+    ASSERT_NE(driver, nullptr);
+    double worst = 0;
+    for (const GoldenCase& c : (*golden)->cases()) {
+      if (c.images > 0 && c.pixels.empty()) continue;
+      SCOPED_TRACE(c.id);
+      const PromptResult got = driver->Run(c, 1, 64, 0);
+      const auto check = [&](const std::string& name, const std::vector<float>& values,
+                             const std::vector<float>& want) {
+        const Yardstick yardstick = MakeYardstick(**golden, name);
+        const Deviation d = Measure(values, want);
+        EXPECT_TRUE(WithinBf16(d, yardstick))
+            << name << ": " << Describe(d) << ", yardstick max " << yardstick.max_relative
+            << ", mean " << yardstick.mean_relative;
+        worst = std::max(worst, d.max_relative / yardstick.max_relative);
+      };
+      for (const auto& [name, values] :
+           {std::pair("vision_hidden", &got.vision_hidden), {"projected", &got.projected}}) {
+        const std::string full = c.id + "." + name;
+        if ((*golden)->Has(full)) check(name, *values, KeptTiles(**golden, full, got.kept_tiles));
+      }
+      check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
     }
-    check("logits", got.logits, (*golden)->Floats(c.id + ".logits"));
+    std::printf("  %-9s largest error %.2g of the yardstick (bound %.2g)\n", tier.c_str(), worst,
+                kBf16MaxFactor);
   }
-  std::printf("  largest error %.2g of the yardstick (bound %.2g)\n", worst, kBf16MaxFactor);
 }
 
 // Prefill in chunks of any size and encoding in slices of any size give the same bits.
 TEST_P(GoldenTest, ChunksAndSlicesGiveEqualBits) {
   const auto golden = Golden::Open(GetParam().golden);
   ASSERT_TRUE(golden) << golden.error().Describe();
-  const auto driver = Load(**golden, {});
-  ASSERT_NE(driver, nullptr);
-  int compared = 0;
-  for (const GoldenCase& c : (*golden)->cases()) {
-    if ((c.images > 0 && c.pixels.empty()) || compared == 3) continue;
-    SCOPED_TRACE(c.id);
-    ++compared;
-    const PromptResult whole = driver->Run(c, 3, 64, 0);
-    // Units of a few rows: every phase of every layer is cut
-    const auto fine = Load(**golden, {}, DType::kF32, 4e4);
-    ASSERT_NE(fine, nullptr);
-    if (c.images > 0) {
-      EXPECT_GT(fine->model().PlanEncode(c.pixels[0]).units, 20);
+  for (const std::string& tier : AvailableCpuTiers()) {
+    SCOPED_TRACE(tier);
+    const auto driver = Load(**golden, {.cpu_isa = tier});
+    ASSERT_NE(driver, nullptr);
+    int compared = 0;
+    for (const GoldenCase& c : (*golden)->cases()) {
+      if ((c.images > 0 && c.pixels.empty()) || compared == 3) continue;
+      SCOPED_TRACE(c.id);
+      ++compared;
+      const PromptResult whole = driver->Run(c, 3, 64, 0);
+      // Units of a few rows: every phase of every layer is cut
+      const auto fine = Load(**golden, {.cpu_isa = tier}, DType::kF32, 4e4);
+      ASSERT_NE(fine, nullptr);
+      if (c.images > 0) {
+        EXPECT_GT(fine->model().PlanEncode(c.pixels[0]).units, 20);
+      }
+      for (const auto& [chunk, slice] : {std::pair(1, 1), {7, 5}, {16, 13}}) {
+        const PromptResult cut = fine->Run(c, 3, chunk, slice);
+        EXPECT_EQ(cut.logits, whole.logits) << "chunks of " << chunk << ", slices of " << slice;
+        EXPECT_EQ(cut.vision_hidden, whole.vision_hidden) << slice;
+        EXPECT_EQ(cut.projected, whole.projected) << slice;
+        EXPECT_EQ(cut.greedy_ids, whole.greedy_ids);
+        EXPECT_EQ(cut.greedy_last_logits, whole.greedy_last_logits);
+      }
     }
-    for (const auto& [chunk, slice] : {std::pair(1, 1), {7, 5}, {16, 13}}) {
-      const PromptResult cut = fine->Run(c, 3, chunk, slice);
-      EXPECT_EQ(cut.logits, whole.logits) << "chunks of " << chunk << ", slices of " << slice;
-      EXPECT_EQ(cut.vision_hidden, whole.vision_hidden) << slice;
-      EXPECT_EQ(cut.projected, whole.projected) << slice;
-      EXPECT_EQ(cut.greedy_ids, whole.greedy_ids);
-      EXPECT_EQ(cut.greedy_last_logits, whole.greedy_last_logits);
-    }
+    EXPECT_GT(compared, 0);
   }
-  EXPECT_GT(compared, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, testing::ValuesIn(Places()), PlaceName);

@@ -1,12 +1,13 @@
-// Every check of server/wire/convert.cc, one row each: what is changed in a good request, and which field the error names.
+// Every check of server/wire/convert.cc, one row each: what is changed in a good request, and which
+// field the error names.
 #include "server/wire/convert.h"
+
+#include <gtest/gtest.h>
 
 #include <functional>
 #include <limits>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "server/wire/status_map.h"
 #include "tessera/v1/tessera.pb.h"
@@ -120,7 +121,8 @@ const std::vector<BadCase>& BadCases() {
          for (int i = 0; i < 1100; ++i) *r.mutable_chat()->add_messages() = r.chat().messages(0);
        },
        "chat.messages"},
-      {"empty message", [](auto& r) { r.mutable_chat()->add_messages()->set_role(pb::ROLE_USER); }, "chat.messages[1]"},
+      {"empty message", [](auto& r) { r.mutable_chat()->add_messages()->set_role(pb::ROLE_USER); },
+       "chat.messages[1]"},
       {"message of empty text",
        [](auto& r) {
          auto* m = r.mutable_chat()->add_messages();
@@ -128,10 +130,13 @@ const std::vector<BadCase>& BadCases() {
          m->add_parts()->set_text("");
        },
        "chat.messages[1]"},
-      {"no role", [](auto& r) { r.mutable_chat()->mutable_messages(0)->clear_role(); }, "chat.messages[0].role"},
-      {"unknown role", [](auto& r) { r.mutable_chat()->mutable_messages(0)->set_role(static_cast<pb::Role>(77)); },
+      {"no role", [](auto& r) { r.mutable_chat()->mutable_messages(0)->clear_role(); },
        "chat.messages[0].role"},
-      {"part of no kind", [](auto& r) { r.mutable_chat()->mutable_messages(0)->add_parts(); }, "chat.messages[0].parts[2]"},
+      {"unknown role",
+       [](auto& r) { r.mutable_chat()->mutable_messages(0)->set_role(static_cast<pb::Role>(77)); },
+       "chat.messages[0].role"},
+      {"part of no kind", [](auto& r) { r.mutable_chat()->mutable_messages(0)->add_parts(); },
+       "chat.messages[0].parts[2]"},
       {"part of a kind of the future",
        [](auto& r) {
          auto* part = r.mutable_chat()->mutable_messages(0)->add_parts();
@@ -140,20 +145,26 @@ const std::vector<BadCase>& BadCases() {
        "chat.messages[0].parts[2]"},
       {"too many parts",
        [](auto& r) {
-         for (int i = 0; i < 4096; ++i) r.mutable_chat()->mutable_messages(0)->add_parts()->set_text("x");
+         for (int i = 0; i < 4096; ++i)
+           r.mutable_chat()->mutable_messages(0)->add_parts()->set_text("x");
        },
        "chat.messages[0].parts"},
-      {"empty picture", [](auto& r) { r.mutable_chat()->mutable_messages(0)->mutable_parts(0)->mutable_image()->clear_data(); },
+      {"empty picture",
+       [](auto& r) {
+         r.mutable_chat()->mutable_messages(0)->mutable_parts(0)->mutable_image()->clear_data();
+       },
        "chat.messages[0].parts[0].image"},
       {"picture too large",
        [](auto& r) {
-         r.mutable_chat()->mutable_messages(0)->mutable_parts(0)->mutable_image()->set_data(std::string((32 << 20) + 1, 'x'));
+         r.mutable_chat()->mutable_messages(0)->mutable_parts(0)->mutable_image()->set_data(
+             std::string((32 << 20) + 1, 'x'));
        },
        "chat.messages[0].parts[0].image"},
       {"pictures too large together",
        [](auto& r) {
          auto* m = r.mutable_chat()->mutable_messages(0);
-         for (int i = 0; i < 2; ++i) m->add_parts()->mutable_image()->set_data(std::string(24 << 20, 'x'));
+         for (int i = 0; i < 2; ++i)
+           m->add_parts()->mutable_image()->set_data(std::string(24 << 20, 'x'));
        },
        "chat.messages[0].parts[3].image"},
       {"too many pictures",
@@ -163,34 +174,51 @@ const std::vector<BadCase>& BadCases() {
        },
        "chat.messages[0].parts[17].image"},
       {"too much text",
-       [](auto& r) { r.mutable_chat()->mutable_messages(0)->mutable_parts(1)->set_text(std::string((4 << 20) + 1, 'x')); },
+       [](auto& r) {
+         r.mutable_chat()->mutable_messages(0)->mutable_parts(1)->set_text(
+             std::string((4 << 20) + 1, 'x'));
+       },
        "chat.messages[0].parts[1].text"},
-      {"raw prompt not allowed", [](auto& r) { r.mutable_raw()->set_text("x"); }, "raw", ErrorCode::kPermissionDenied},
-      {"temperature NaN", [](auto& r) { Sampling(r).set_temperature(kNan); }, "sampling.temperature"},
-      {"temperature negative", [](auto& r) { Sampling(r).set_temperature(-0.1f); }, "sampling.temperature"},
-      {"temperature infinite", [](auto& r) { Sampling(r).set_temperature(kInf); }, "sampling.temperature"},
-      {"temperature 101", [](auto& r) { Sampling(r).set_temperature(101); }, "sampling.temperature"},
+      {"raw prompt not allowed", [](auto& r) { r.mutable_raw()->set_text("x"); }, "raw",
+       ErrorCode::kPermissionDenied},
+      {"temperature NaN", [](auto& r) { Sampling(r).set_temperature(kNan); },
+       "sampling.temperature"},
+      {"temperature negative", [](auto& r) { Sampling(r).set_temperature(-0.1f); },
+       "sampling.temperature"},
+      {"temperature infinite", [](auto& r) { Sampling(r).set_temperature(kInf); },
+       "sampling.temperature"},
+      {"temperature 101", [](auto& r) { Sampling(r).set_temperature(101); },
+       "sampling.temperature"},
       {"top_k huge", [](auto& r) { Sampling(r).set_top_k(kHuge); }, "sampling.top_k"},
       {"top_p 0", [](auto& r) { Sampling(r).set_top_p(0); }, "sampling.top_p"},
       {"top_p 1.1", [](auto& r) { Sampling(r).set_top_p(1.1f); }, "sampling.top_p"},
       {"top_p NaN", [](auto& r) { Sampling(r).set_top_p(kNan); }, "sampling.top_p"},
       {"min_p -1", [](auto& r) { Sampling(r).set_min_p(-1); }, "sampling.min_p"},
       {"min_p NaN", [](auto& r) { Sampling(r).set_min_p(kNan); }, "sampling.min_p"},
-      {"repetition 0", [](auto& r) { Sampling(r).set_repetition_penalty(0); }, "sampling.repetition_penalty"},
-      {"repetition inf", [](auto& r) { Sampling(r).set_repetition_penalty(kInf); }, "sampling.repetition_penalty"},
-      {"frequency 11", [](auto& r) { Sampling(r).set_frequency_penalty(11); }, "sampling.frequency_penalty"},
-      {"presence -11", [](auto& r) { Sampling(r).set_presence_penalty(-11); }, "sampling.presence_penalty"},
-      {"bias NaN", [](auto& r) { (*Sampling(r).mutable_logit_bias())[1] = kNan; }, "sampling.logit_bias"},
-      {"bias 101", [](auto& r) { (*Sampling(r).mutable_logit_bias())[1] = 101; }, "sampling.logit_bias"},
-      {"bias id huge", [](auto& r) { (*Sampling(r).mutable_logit_bias())[kHuge] = 1; }, "sampling.logit_bias"},
+      {"repetition 0", [](auto& r) { Sampling(r).set_repetition_penalty(0); },
+       "sampling.repetition_penalty"},
+      {"repetition inf", [](auto& r) { Sampling(r).set_repetition_penalty(kInf); },
+       "sampling.repetition_penalty"},
+      {"frequency 11", [](auto& r) { Sampling(r).set_frequency_penalty(11); },
+       "sampling.frequency_penalty"},
+      {"presence -11", [](auto& r) { Sampling(r).set_presence_penalty(-11); },
+       "sampling.presence_penalty"},
+      {"bias NaN", [](auto& r) { (*Sampling(r).mutable_logit_bias())[1] = kNan; },
+       "sampling.logit_bias"},
+      {"bias 101", [](auto& r) { (*Sampling(r).mutable_logit_bias())[1] = 101; },
+       "sampling.logit_bias"},
+      {"bias id huge", [](auto& r) { (*Sampling(r).mutable_logit_bias())[kHuge] = 1; },
+       "sampling.logit_bias"},
       {"too many biases",
        [](auto& r) {
          for (uint32_t i = 0; i < 1025; ++i) (*Sampling(r).mutable_logit_bias())[i] = 1;
        },
        "sampling.logit_bias"},
       {"max_tokens 0", [](auto& r) { r.mutable_limits()->set_max_tokens(0); }, "limits.max_tokens"},
-      {"max_tokens huge", [](auto& r) { r.mutable_limits()->set_max_tokens(kHuge); }, "limits.max_tokens"},
-      {"min_tokens huge", [](auto& r) { r.mutable_limits()->set_min_tokens(kHuge); }, "limits.min_tokens"},
+      {"max_tokens huge", [](auto& r) { r.mutable_limits()->set_max_tokens(kHuge); },
+       "limits.max_tokens"},
+      {"min_tokens huge", [](auto& r) { r.mutable_limits()->set_min_tokens(kHuge); },
+       "limits.min_tokens"},
       {"min above max",
        [](auto& r) {
          r.mutable_limits()->set_max_tokens(5);
@@ -202,18 +230,22 @@ const std::vector<BadCase>& BadCases() {
          for (int i = 0; i < 17; ++i) r.mutable_stopping()->add_stop(std::string(1, 'x'));
        },
        "stopping.stop"},
-      {"long stop string", [](auto& r) { r.mutable_stopping()->add_stop(std::string(257, 'x')); }, "stopping.stop[0]"},
-      {"empty stop string", [](auto& r) { r.mutable_stopping()->add_stop(std::string()); }, "stopping.stop[0]"},
+      {"long stop string", [](auto& r) { r.mutable_stopping()->add_stop(std::string(257, 'x')); },
+       "stopping.stop[0]"},
+      {"empty stop string", [](auto& r) { r.mutable_stopping()->add_stop(std::string()); },
+       "stopping.stop[0]"},
       {"65 stop ids",
        [](auto& r) {
          for (int i = 0; i < 65; ++i) r.mutable_stopping()->add_stop_token_ids(1);
        },
        "stopping.stop_token_ids"},
-      {"stop id huge", [](auto& r) { r.mutable_stopping()->add_stop_token_ids(kHuge); }, "stopping.stop_token_ids"},
+      {"stop id huge", [](auto& r) { r.mutable_stopping()->add_stop_token_ids(kHuge); },
+       "stopping.stop_token_ids"},
       {"n 17", [](auto& r) { r.set_n(17); }, "n"},
       {"n huge", [](auto& r) { r.set_n(kHuge); }, "n"},
       {"logprobs 21", [](auto& r) { r.set_logprobs(21); }, "logprobs"},
-      {"long request id", [](auto& r) { r.set_client_request_id(std::string(65, 'a')); }, "client_request_id"},
+      {"long request id", [](auto& r) { r.set_client_request_id(std::string(65, 'a')); },
+       "client_request_id"},
       {"forged log line", [](auto& r) { r.set_client_request_id("a\nb"); }, "client_request_id"},
       {"model with a path", [](auto& r) { r.set_model("../../etc/passwd"); }, "model"},
       {"long model name", [](auto& r) { r.set_model(std::string(65, 'a')); }, "model"},
@@ -280,7 +312,9 @@ TEST(Convert, RawPromptsWhereAllowed) {
 
 TEST(Convert, Tokenize) {
   pb::TokenizeRequest request;
-  const auto convert = [&] { return ConvertTokenize(StringPayload(request.SerializeAsString()), {}); };
+  const auto convert = [&] {
+    return ConvertTokenize(StringPayload(request.SerializeAsString()), {});
+  };
   EXPECT_EQ(convert().error().field, "prompt");
   request.set_text("<|image|>");
   ASSERT_TRUE(convert());

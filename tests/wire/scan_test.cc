@@ -1,10 +1,10 @@
 // Hostile bytes: what a parser would allocate by, or refuse without saying where.
 #include "server/wire/scan.h"
 
+#include <gtest/gtest.h>
+
 #include <random>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "server/wire/convert.h"
 #include "tessera/v1/tessera.pb.h"
@@ -44,7 +44,8 @@ TEST(Scan, CountsBeforeAnythingIsAllocated) {
   const auto result = Scan(Field(2, Field(1, parts)));
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().limit, "100");
-  // Packed numbers are elements; so are numbers one by one, entries of maps and fields nobody knows.
+  // Packed numbers are elements; so are numbers one by one, entries of maps and fields nobody
+  // knows.
   EXPECT_FALSE(Scan(Field(3, Field(3, std::string(1001, '\1')))));
   EXPECT_TRUE(Scan(Field(3, Field(3, std::string(900, '\1')))));
   std::string unpacked, unknown;
@@ -57,10 +58,11 @@ TEST(Scan, CountsBeforeAnythingIsAllocated) {
 }
 
 TEST(Scan, LyingLengthsAreRefused) {
-  for (const std::string& bytes : {std::string("\x12\xff\xff\xff\xff\x0f"), std::string("\x12\x05\x0a\x10"),
-                                   Field(2, Field(1, std::string("\x12\xff\xff\xff\x7f"))), std::string("\x0a\x80"),
-                                   std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), std::string("\x00", 1),
-                                   std::string("\x13\x14"), std::string("\x07")}) {
+  for (const std::string& bytes :
+       {std::string("\x12\xff\xff\xff\xff\x0f"), std::string("\x12\x05\x0a\x10"),
+        Field(2, Field(1, std::string("\x12\xff\xff\xff\x7f"))), std::string("\x0a\x80"),
+        std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), std::string("\x00", 1),
+        std::string("\x13\x14"), std::string("\x07")}) {
     EXPECT_FALSE(Scan(bytes));
     EXPECT_FALSE(ConvertGenerate(StringPayload(bytes), {}));
   }

@@ -1,10 +1,10 @@
 #include "tools/verify/report.h"
 
-#include <algorithm>
-#include <string_view>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace tessera::verify {
 namespace {
@@ -32,7 +32,8 @@ void Report::Skip(std::string case_id, std::string stage, std::string detail) {
 }
 
 size_t Report::failures() const {
-  return std::count_if(rows_.begin(), rows_.end(), [](const Row& row) { return row.outcome == Row::Outcome::kFail; });
+  return std::count_if(rows_.begin(), rows_.end(),
+                       [](const Row& row) { return row.outcome == Row::Outcome::kFail; });
 }
 
 std::string Report::ToText(bool all) const {
@@ -44,7 +45,8 @@ std::string Report::ToText(bool all) const {
     if (row.outcome == Row::Outcome::kPass && !all) continue;
     out += fmt::format("{}  {:<24} {:<20}", OutcomeName(row.outcome), row.case_id, row.stage);
     if (row.max_abs_error >= 0)
-      out += fmt::format(" max abs {:.3g}, {:.3g} of std (bound {:.3g})", row.max_abs_error, row.relative_error, row.bound);
+      out += fmt::format(" max abs {:.3g}, {:.3g} of std (bound {:.3g})", row.max_abs_error,
+                         row.relative_error, row.bound);
     if (!row.detail.empty()) out += "  " + row.detail;
     while (out.ends_with(' ')) out.pop_back();
     out += '\n';
@@ -58,7 +60,8 @@ std::string Report::ToJson() const {
   out["failed"] = failures();
   out["rows"] = nlohmann::ordered_json::array();
   for (const Row& row : rows_) {
-    nlohmann::ordered_json item{{"case", row.case_id}, {"stage", row.stage}, {"outcome", OutcomeName(row.outcome)}};
+    nlohmann::ordered_json item{
+        {"case", row.case_id}, {"stage", row.stage}, {"outcome", OutcomeName(row.outcome)}};
     if (row.max_abs_error >= 0) {
       item["max_abs_error"] = row.max_abs_error;
       item["relative_error"] = row.relative_error;

@@ -1,4 +1,5 @@
-// What `tessera-verify` prints: one row per case and stage, then a count. Exit code 0 only if no row failed.
+// What `tessera-verify` prints: one row per case and stage, then a count. Exit code 0 only if no
+// row failed.
 #pragma once
 
 #include <filesystem>
@@ -27,7 +28,8 @@ class Report {
   void Skip(std::string case_id, std::string stage, std::string detail);
 
   size_t failures() const;
-  // Human: failures and skips always, passes only when `all`; then "N passed, N failed, N skipped". JSON: everything.
+  // Human: failures and skips always, passes only when `all`; then "N passed, N failed, N skipped".
+  // JSON: everything.
   std::string ToText(bool all) const;
   std::string ToJson() const;
 
@@ -35,9 +37,13 @@ class Report {
   std::vector<Row> rows_;
 };
 
-// Each part checks one kind of golden (docs/fidelity.md) and adds its rows; an unreadable file is a failed row.
-void CheckTokenizerCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases, Report& report);
-void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases, Report& report);
-void CheckImageCases(const std::filesystem::path& expected_dir, const std::filesystem::path& images_dir, Report& report);
+// Each part checks one kind of golden (docs/fidelity.md) and adds its rows; an unreadable file is a
+// failed row.
+void CheckTokenizerCases(const std::filesystem::path& tokenizer_dir,
+                         const std::filesystem::path& cases, Report& report);
+void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases,
+                    Report& report);
+void CheckImageCases(const std::filesystem::path& expected_dir,
+                     const std::filesystem::path& images_dir, Report& report);
 
 }  // namespace tessera::verify
