@@ -1,0 +1,531 @@
+// The wire over real gRPC on loopback, with a fake model behind the product's service and engine.
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <regex>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <gtest/gtest.h>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/wire/policy.h"
+#include "tessera/v1/tessera.grpc.pb.h"
+#include "tests/wire/harness.h"
+
+namespace tessera::testing {
+namespace {
+
+namespace pb = tessera::v1;
+namespace health = grpc::health::v1;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+std::shared_ptr<grpc::Channel> Connect(const TestServer& server) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxSendMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // each test its own connections
+  return grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments);
+}
+
+pb::GenerateRequest Ask(const std::string& text, uint32_t max_tokens = 8, const std::string& picture = "") {
+  pb::GenerateRequest request;
+  auto* message = request.mutable_chat()->add_messages();
+  message->set_role(pb::ROLE_USER);
+  if (!picture.empty()) message->add_parts()->mutable_image()->set_data(DemoPicture(picture));
+  message->add_parts()->set_text(text);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_limits()->set_max_tokens(max_tokens);
+  request.mutable_stopping()->set_ignore_eos(true);
+  return request;
+}
+
+struct Reply {
+  grpc::Status status;
+  std::vector<pb::GenerateEvent> events;
+  std::string pushback;  // metadata
+  std::vector<uint32_t> Ids(uint32_t choice = 0) const {
+    std::vector<uint32_t> ids;
+    for (const auto& event : events) {
+      if (!event.has_delta() || event.delta().choice() != choice) continue;
+      for (const auto& token : event.delta().tokens()) ids.push_back(token.id());
+    }
+    return ids;
+  }
+};
+
+Reply Generate(pb::Tessera::Stub& stub, const pb::GenerateRequest& request, milliseconds timeout = milliseconds(20'000)) {
+  grpc::ClientContext context;
+  if (timeout.count() > 0) context.set_deadline(std::chrono::system_clock::now() + timeout);
+  auto reader = stub.Generate(&context, request);
+  Reply reply;
+  for (pb::GenerateEvent event; reader->Read(&event);) reply.events.push_back(event);
+  reply.status = reader->Finish();
+  const auto& trailers = context.GetServerTrailingMetadata();
+  if (const auto it = trailers.find("grpc-retry-pushback-ms"); it != trailers.end()) reply.pushback = {it->second.data(), it->second.size()};
+  return reply;
+}
+
+template <typename Condition>
+bool Eventually(Condition condition, milliseconds patience = milliseconds(10'000)) {
+  const auto end = steady_clock::now() + patience;
+  while (!condition()) {
+    if (steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(milliseconds(2));
+  }
+  return true;
+}
+
+bool AllPagesFree(TestServer& server) {
+  const EngineStats stats = server.engine().stats();
+  return stats.running == 0 && stats.waiting == 0 && stats.self_pages_free == stats.self_pages_total && stats.cross_pages_free == stats.cross_pages_total;
+}
+
+// RELIABILITY row 10: no address, path, or text of a client leaves in an error.
+void ExpectClean(const grpc::Status& status, const std::string& canary = "canary") {
+  EXPECT_FALSE(status.error_message().empty());
+  EXPECT_FALSE(std::regex_search(status.error_message(), std::regex("0x[0-9a-f]{4,}|/home|/tmp|/work|\\.cc|\\.h:"))) << status.error_message();
+  EXPECT_EQ(status.error_message().find(canary), std::string::npos) << status.error_message();
+}
+
+TEST(Wire, StreamsInOrder) {
+  TestServer server;
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  pb::GenerateRequest request = Ask("Hello", 12, "01-single-1x1.png");
+  request.set_n(3);
+  request.set_logprobs(4);
+  request.set_client_request_id("mine-1");
+  request.mutable_sampling()->set_temperature(1);
+  request.mutable_sampling()->set_seed(5);
+  const Reply reply = Generate(*stub, request);
+  ASSERT_TRUE(reply.status.ok()) << reply.status.error_message();
+  ASSERT_GE(reply.events.size(), 5u);
+  const auto& started = reply.events.front().started();
+  EXPECT_EQ(started.client_request_id(), "mine-1");
+  EXPECT_EQ(started.model(), "fake");
+  EXPECT_EQ(started.max_tokens(), 12u);
+  EXPECT_EQ(started.sampling().seed(), 5u);
+  EXPECT_THAT(started.request_id(), ::testing::StartsWith("r-"));
+  std::map<uint32_t, int> ends;
+  for (size_t i = 1; i + 1 < reply.events.size(); ++i) {
+    const auto& event = reply.events[i];
+    if (event.has_choice_end()) {
+      EXPECT_EQ(++ends[event.choice_end().choice()], 1);
+      EXPECT_EQ(event.choice_end().reason(), pb::FINISH_REASON_LENGTH);
+      continue;
+    }
+    ASSERT_TRUE(event.has_delta());
+    EXPECT_EQ(ends.count(event.delta().choice()), 0u) << "a delta after the choice's end";
+    for (const auto& token : event.delta().tokens()) {
+      EXPECT_TRUE(token.has_logprob());
+      EXPECT_LE(token.top_size(), 4);
+    }
+  }
+  EXPECT_EQ(ends.size(), 3u);
+  const auto& finished = reply.events.back().finished();
+  EXPECT_EQ(finished.usage().generated_tokens(), 36u);
+  EXPECT_EQ(finished.usage().images(), 1u);
+  EXPECT_EQ(finished.usage().images_encoded(), 1u);
+  EXPECT_GT(finished.timings().total(), 0);
+  for (uint32_t choice = 0; choice < 3; ++choice) EXPECT_EQ(reply.Ids(choice).size(), 12u);
+  EXPECT_EQ(Generate(*stub, request).events.back().finished().usage().images_encoded(), 0u);  // found again
+  const auto records = server.Records();
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].code, "OK");
+  EXPECT_EQ(records[0].client_id, "mine-1");
+}
+
+TEST(Wire, BadInputIsOneCleanError) {
+  TestServer server;
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  const auto refused = [&](const pb::GenerateRequest& request, grpc::StatusCode code, const std::string& field) {
+    const Reply reply = Generate(*stub, request);
+    EXPECT_EQ(reply.status.error_code(), code) << reply.status.error_message();
+    EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr(field));
+    EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr("[request r-"));
+    EXPECT_TRUE(reply.events.empty());
+    ExpectClean(reply.status);
+  };
+  const auto invalid = grpc::StatusCode::INVALID_ARGUMENT;
+  pb::GenerateRequest request = Ask("canary");
+  request.mutable_sampling()->set_temperature(std::nanf(""));
+  refused(request, invalid, "sampling.temperature: got nan");
+  request = Ask("canary");
+  request.set_model("canary");
+  refused(request, grpc::StatusCode::NOT_FOUND, "model");
+  refused(pb::GenerateRequest(), invalid, "prompt");
+  request = Ask("canary");
+  request.mutable_chat()->mutable_messages(0)->add_parts()->mutable_image()->set_data("canary, no picture");
+  refused(request, invalid, "chat.messages[0].parts[1].image");
+  for (const char* file : {"GIF89a\x01\x00\x01\x00 canary", "BM canary canary canary"}) {
+    request.mutable_chat()->mutable_messages(0)->mutable_parts(1)->mutable_image()->set_data(file);
+    refused(request, invalid, "chat.messages[0].parts[1].image");
+  }
+  std::string half = DemoPicture("01-single-1x1.png");
+  half.resize(half.size() / 2);
+  request.mutable_chat()->mutable_messages(0)->mutable_parts(1)->mutable_image()->set_data(half);
+  refused(request, invalid, "chat.messages[0].parts[1].image");
+  std::string words;
+  for (int i = 0; i < 4000; ++i) words += "canary ";
+  refused(Ask(words), invalid, "the prompt does not fit the context: chat: got ");
+  request = Ask("canary");
+  (*request.mutable_sampling()->mutable_logit_bias())[1'000'000] = 1;
+  refused(request, invalid, "sampling.logit_bias: got 1000000");
+  request = Ask("canary");
+  request.mutable_raw()->set_text("canary<|image|>");
+  refused(request, invalid, "image marks");
+  request.mutable_raw()->clear_text();
+  request.mutable_raw()->add_token_ids(2'000'000);
+  refused(request, invalid, "raw: got 2000000");
+  // A prompt of special tokens is plain text: no mark, no error.
+  EXPECT_TRUE(Generate(*stub, Ask("<|image|><|eot_id|>canary")).status.ok());
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }));
+  for (const RequestRecord& record : server.Records()) EXPECT_EQ(record.error.find("canary"), std::string::npos);
+}
+
+TEST(Wire, PicturesOnATextModel) {
+  TestServer server({.vision = false});
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  const Reply reply = Generate(*stub, Ask("x", 4, "01-single-1x1.png"));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr("takes no pictures: chat.messages[0].parts[0].image"));
+  EXPECT_TRUE(Generate(*stub, Ask("x", 4)).status.ok());
+}
+
+// Bytes to a method as they are.
+grpc::Status Raw(const TestServer& server, const std::string& method, const std::string& bytes, bool gzip = false) {
+  grpc::GenericStub stub(Connect(server));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(20'000));
+  if (gzip) context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::CompletionQueue queue;
+  auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  call->StartCall();
+  call->Finish(&response, &status, &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  return status;
+}
+
+TEST(Wire, BytesThatAreNoMessage) {
+  TestServer server;
+  const std::string generate = "/tessera.v1.Tessera/Generate";
+  grpc::Status status = Raw(server, generate, "\xff\xff\xff canary");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  ExpectClean(status);
+  // chat.messages[0].parts[0].text = "\xff"
+  status = Raw(server, generate, std::string("\x12\x07\x0a\x05\x12\x03\x0a\x01\xff", 9));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), ::testing::HasSubstr("chat.messages[0].parts[0].text"));
+  status = Raw(server, generate, std::string((64 << 20) + 100, '\0'));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  status = Raw(server, generate, std::string(1 << 20, '\0'), /*gzip=*/true);
+  EXPECT_FALSE(status.ok());
+  EXPECT_FALSE(status.error_message().empty());
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  EXPECT_TRUE(Generate(*stub, Ask("still here")).status.ok());
+}
+
+TEST(Wire, Deadlines) {
+  ServerSetup setup;
+  setup.grpc.default_deadline = milliseconds(300);
+  TestServer server(setup);
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  server.gate.Close();
+  const auto begin = steady_clock::now();
+  Reply reply = Generate(*stub, Ask("x"), milliseconds(100));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  // None by the client: the server's own ends it, with a message.
+  server.gate.Open();
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }));
+  server.gate.Close();
+  reply = Generate(*stub, Ask("x"), milliseconds(0));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  ExpectClean(reply.status);
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(8));
+  server.gate.Open();
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
+  for (const RequestRecord& record : server.Records()) EXPECT_EQ(record.code, "DEADLINE_EXCEEDED");
+}
+
+TEST(Wire, CancelInEveryState) {
+  ServerSetup setup;
+  setup.engine.max_running = 1;
+  TestServer server(setup);
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  // While streaming, while queued behind that, while it is prepared, after the end.
+  for (int round = 0; round < 10; ++round) {
+    grpc::ClientContext streaming, queued, fresh;
+    const auto request = Ask("canary", 500, "01-single-1x1.png");
+    auto first = stub->Generate(&streaming, request);
+    pb::GenerateEvent event;
+    ASSERT_TRUE(first->Read(&event));
+    ASSERT_TRUE(first->Read(&event));
+    auto second = stub->Generate(&queued, request);
+    auto third = stub->Generate(&fresh, request);
+    fresh.TryCancel();
+    std::this_thread::sleep_for(milliseconds(round));
+    queued.TryCancel();
+    streaming.TryCancel();
+    for (auto* reader : {first.get(), second.get(), third.get()}) {
+      while (reader->Read(&event)) {}
+      const grpc::Status status = reader->Finish();
+      EXPECT_TRUE(status.error_code() == grpc::StatusCode::CANCELLED || status.ok()) << status.error_message();
+    }
+    streaming.TryCancel();  // after the end: nothing
+  }
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
+  EXPECT_TRUE(Generate(*stub, Ask("still here")).status.ok());
+  const EngineStats stats = server.engine().stats();
+  EXPECT_EQ(stats.requests_accepted, stats.requests_finished + stats.requests_cancelled + stats.requests_failed);
+}
+
+TEST(Wire, OverloadIsRefusedWithAHint) {
+  ServerSetup setup;
+  setup.service.max_queue = setup.engine.max_queue = 2;
+  setup.engine.max_running = 1;
+  TestServer server(setup);
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  server.gate.Close();
+  std::vector<std::thread> clients;
+  std::atomic<int> ok{0}, refused{0};
+  for (int i = 0; i < 12; ++i) {
+    clients.emplace_back([&] {
+      const Reply reply = Generate(*stub, Ask("x", 4));
+      if (reply.status.ok()) {
+        ++ok;
+      } else if (reply.status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+        EXPECT_FALSE(reply.pushback.empty());
+        ExpectClean(reply.status);
+        ++refused;
+      } else {
+        ADD_FAILURE() << reply.status.error_message();
+      }
+    });
+  }
+  EXPECT_TRUE(Eventually([&] { return refused >= 8; }));  // at once, though nothing moves
+  server.gate.Open();
+  for (auto& client : clients) client.join();
+  EXPECT_EQ(ok + refused, 12);
+  EXPECT_GE(ok, 1);
+  EXPECT_TRUE(Generate(*stub, Ask("x", 4)).status.ok());
+}
+
+TEST(Wire, SilentReadersHoldNobodyUp) {
+  ServerSetup setup;
+  setup.model.max_context = 2048;
+  setup.model.self_pages = 4096;
+  setup.engine.stalled_reader = std::chrono::seconds(2);
+  TestServer server(setup);
+  constexpr int kSilent = 20;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<pb::GenerateEvent>>> silent;
+  const auto quiet = pb::Tessera::NewStub(Connect(server));
+  for (int i = 0; i < kSilent; ++i) {
+    auto request = Ask("silent", 1800);
+    request.set_logprobs(20);  // much to send
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    silent.push_back(quiet->Generate(contexts.back().get(), request));
+  }
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      for (int k = 0; k < 3; ++k) {
+        const Reply reply = Generate(*stub, Ask("normal", 64));
+        EXPECT_TRUE(reply.status.ok()) << reply.status.error_message();
+      }
+    });
+  }
+  for (auto& client : clients) client.join();
+  // The stalled ones lose their pages, and one who reads at last learns why.
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }, milliseconds(20'000)));
+  int stalled = 0;
+  for (int i = 0; i < kSilent; ++i) {
+    pb::GenerateEvent event;
+    while (silent[static_cast<size_t>(i)]->Read(&event)) {}
+    stalled += silent[static_cast<size_t>(i)]->Finish().error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ? 1 : 0;
+  }
+  EXPECT_GT(stalled, 0);
+}
+
+TEST(Wire, HealthFollowsTheState) {
+  TestServer server({.load = false});
+  const auto channel = Connect(server);
+  const auto stub = health::Health::NewStub(channel);
+  const auto check = [&](const std::string& service) {
+    grpc::ClientContext context;
+    health::HealthCheckRequest request;
+    health::HealthCheckResponse response;
+    request.set_service(service);
+    const grpc::Status status = stub->Check(&context, request, &response);
+    return status.ok() ? static_cast<int>(response.status()) : -static_cast<int>(status.error_code());
+  };
+  using Response = health::HealthCheckResponse;
+  EXPECT_EQ(check(""), Response::NOT_SERVING);
+  EXPECT_EQ(check("nonsense"), -grpc::StatusCode::NOT_FOUND);
+  const auto tessera = pb::Tessera::NewStub(channel);
+  EXPECT_EQ(Generate(*tessera, Ask("x")).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  grpc::ClientContext context;
+  health::HealthCheckRequest request;
+  request.set_service("tessera.v1.Tessera");
+  auto watch = stub->Watch(&context, request);
+  Response response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), Response::NOT_SERVING);
+  server.Load();
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), Response::SERVING);
+  EXPECT_EQ(check("tessera.v1.Tessera"), Response::SERVING);
+  std::thread drain([&] { EXPECT_EQ(server.Drain({.delay = milliseconds(200), .timeout = milliseconds(2000)}), 0); });
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), Response::NOT_SERVING);
+  EXPECT_TRUE(Generate(*tessera, Ask("x")).status.ok());  // still accepting during the delay
+  EXPECT_FALSE(watch->Read(&response));
+  drain.join();
+}
+
+TEST(Wire, DrainFinishesWhatWasAccepted) {
+  TestServer server;
+  const auto channel = Connect(server);
+  const auto stub = pb::Tessera::NewStub(channel);
+  server.gate.Close();
+  std::atomic<int> ok{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.emplace_back([&] { ok += Generate(*stub, Ask("x", 20, "01-single-1x1.png")).status.ok() ? 1 : 0; });
+  }
+  EXPECT_TRUE(Eventually([&] { return server.service().in_flight() == 6; }));
+  std::thread drain([&] { EXPECT_EQ(server.Drain({.timeout = milliseconds(10'000)}), 0); });
+  EXPECT_TRUE(Eventually([&] { return !server.service().CheckServing(); }));
+  const Reply late = Generate(*stub, Ask("x"));
+  EXPECT_EQ(late.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  server.gate.Open();
+  for (auto& client : clients) client.join();
+  drain.join();
+  EXPECT_EQ(ok, 6);
+}
+
+TEST(Wire, LeftoversOfADrainGetOneUnavailable) {
+  ServerSetup setup;
+  setup.model.max_context = 100'000;
+  setup.model.self_pages = 8192;
+  TestServer server(setup);
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  Reply reply;
+  std::thread client([&] { reply = Generate(*stub, Ask("x", 90'000)); });
+  EXPECT_TRUE(Eventually([&] { return server.engine().stats().running == 1; }));
+  EXPECT_EQ(server.Drain({.timeout = milliseconds(100)}), 1);
+  client.join();
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE) << reply.status.error_message();
+  ASSERT_EQ(server.Records().size(), 1u);
+  EXPECT_EQ(server.Records()[0].code, "UNAVAILABLE");
+}
+
+class Nobody final : public Authenticator {
+  Result<Tenant> Authenticate(const MetadataLookup&) const override { return Fail(ErrorCode::kUnauthenticated, "who are you"); }
+};
+
+// Every method of every service by descriptor: it has a policy, and without credentials only open ones answer.
+TEST(Wire, EveryMethodHasAPolicy) {
+  const Nobody nobody;
+  TestServer server({.authenticator = &nobody});
+  size_t walked = 0;
+  for (const google::protobuf::FileDescriptor* file : {pb::GenerateRequest::descriptor()->file(), health::HealthCheckRequest::descriptor()->file()}) {
+    for (int s = 0; s < file->service_count(); ++s) {
+      for (int m = 0; m < file->service(s)->method_count(); ++m) {
+        const std::string method = "/" + file->service(s)->full_name() + "/" + file->service(s)->method(m)->name();
+        const MethodPolicy* policy = FindPolicy(method);
+        ASSERT_NE(policy, nullptr) << method;
+        ++walked;
+        if (method.ends_with("/Watch")) continue;  // does not end
+        const grpc::Status status = Raw(server, method, "");
+        if (policy->access == Access::kOpen) {
+          EXPECT_TRUE(status.ok()) << method << status.error_message();
+        } else {
+          EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+          ExpectClean(status);
+        }
+      }
+    }
+  }
+  EXPECT_EQ(walked + 1, MethodPolicies().size()) << "a policy for a method that does not exist; reflection is the one more";
+  for (const char* method : {"/tessera.v1.Tessera/Nonsense", "/inference.GRPCInferenceService/ModelInfer", "/x"}) {
+    const grpc::Status status = Raw(server, method, "");
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+    ExpectClean(status);
+  }
+}
+
+TEST(Wire, ReflectionWhereWanted) {
+  const std::string list = "\x3a\x01*";  // ServerReflectionRequest{list_services: "*"}
+  ServerSetup without;
+  without.grpc.reflection = false;
+  TestServer hidden(without);
+  EXPECT_EQ(Raw(hidden, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  TestServer shown;
+  EXPECT_TRUE(Raw(shown, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list).ok());
+}
+
+TEST(Wire, ExceptionsBecomeInternal) {
+  class Thrower final : public CallHandler {
+    void OnRequest(std::unique_ptr<Payload>) override { throw std::runtime_error("canary /home/x.cc"); }
+  };
+  bool at_once = true;
+  ServerSetup setup;
+  setup.handlers = [&](const MethodPolicy&, std::shared_ptr<Call>) -> Result<std::shared_ptr<CallHandler>> {
+    if (at_once) throw std::bad_alloc();
+    return std::make_shared<Thrower>();
+  };
+  TestServer server(setup);
+  for (int i = 0; i < 50; ++i) {
+    at_once = i % 2 == 0;
+    const grpc::Status status = Raw(server, "/tessera.v1.Tessera/ListModels", "");
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+    ExpectClean(status);
+  }
+}
+
+TEST(Wire, TokenizeAndModels) {
+  TestServer server;
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  grpc::ClientContext one, two, three, four;
+  pb::TokenizeRequest request;
+  request.set_text("<|image|> hello");
+  pb::TokenizeResponse tokens;
+  ASSERT_TRUE(stub->Tokenize(&one, request, &tokens).ok());
+  std::string joined;
+  for (const std::string& token : tokens.tokens()) joined += token;
+  EXPECT_EQ(joined, "<|image|> hello");
+  EXPECT_GT(tokens.token_ids_size(), 2);
+  *request.mutable_chat() = Ask("hello", 1, "01-single-1x1.png").chat();
+  ASSERT_TRUE(stub->Tokenize(&two, request, &tokens).ok());
+  EXPECT_THAT(tokens.rendered(), ::testing::HasSubstr("<|image|>"));
+  pb::ListModelsResponse models;
+  ASSERT_TRUE(stub->ListModels(&three, {}, &models).ok());
+  ASSERT_EQ(models.models_size(), 1);
+  pb::GetModelResponse model;
+  ASSERT_TRUE(stub->GetModel(&four, {}, &model).ok());
+  EXPECT_EQ(model.summary().name(), "fake");
+  EXPECT_EQ(model.limits().images(), 16u);
+  EXPECT_EQ(model.self_attention_pages().total(), 512u);
+}
+
+TEST(Wire, APortInUseIsAnError) {
+  TestServer server;
+  const SingleTenant everybody;
+  const auto second = GrpcServer::Start({.address = server.address()}, everybody, {});
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().field, "--listen");
+}
+
+}  // namespace
+}  // namespace tessera::testing
