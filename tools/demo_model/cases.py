@@ -26,7 +26,6 @@ BAR = {
     "count": 0.92,
     "caption": 0.85,
     "read": 0.88,
-    "relation": 0.92,
 }
 TITLES = {
     "name": "name",
@@ -40,7 +39,6 @@ TITLES = {
     "count": "count (1-5)",
     "caption": "caption",
     "read": "reading text (1-5 characters)",
-    "relation": "relation, yes or no",
     "chat": "text-only chat",
 }
 SWAP_MARGIN = 0.05  # the swapped-picture control may be so much better than the best constant answer

@@ -10,7 +10,7 @@ from network import Config, Network
 
 # What every patch is asked, from the projected vision state: sizes of the six auxiliary classifiers.
 AUXILIARY = [len(v.CLASS_NAMES), len(v.COLOURS), 9, scenes.SIZES, 5, 5]
-AUXILIARY_WEIGHTS = [1.0, 0.5, 0.5, 0.4, 0.5, 1.0]
+AUXILIARY_WEIGHTS = [1.0, 0.5, 0.5, 0.4, 0.5, 3.0]
 POINTING_LAYERS = (3, 5)
 
 

@@ -23,14 +23,14 @@ WANTED = [
     ("objects", (1, 1), ["caption", "left_of"]),
     ("count", (1, 1), ["count", "exist"]),
     ("text", (1, 1), ["read", "caption"]),
-    ("size", (1, 1), ["size", "relation"]),
+    ("size", (1, 1), ["size", "exist"]),
     ("objects", (1, 2), ["at", "colour"]),
     ("text", (1, 2), ["read", "where"]),
     ("count", (2, 1), ["count", "caption"]),
     ("objects", (2, 2), ["caption", "where"]),
     ("text", (2, 2), ["read", "caption"]),
     ("single", (2, 1), ["shape", "colour"]),
-    ("objects", (1, 3), ["relation", "at"]),
+    ("objects", (1, 3), ["exist", "at"]),
 ]
 SEED = 910001
 

@@ -18,7 +18,7 @@ from tokenizer import Text
 
 TYPE_IDS = {t: i for i, t in enumerate([*questions.TYPES, "chat"])}
 # Kinds of scenes in the second phase, and how often.
-KINDS = {"text": 0.29, "count": 0.23, "objects": 0.22, "size": 0.18, "single": 0.08}
+KINDS = {"text": 0.30, "count": 0.25, "objects": 0.22, "size": 0.17, "single": 0.06}
 
 
 @dataclasses.dataclass

@@ -162,7 +162,7 @@ class Painter:
 def random_text(rng: random.Random) -> str:
     if rng.random() < 0.35:
         return rng.choice(v.WORDS)
-    return "".join(rng.choice(v.GLYPHS) for _ in range(rng.randint(1, 5)))
+    return "".join(rng.choice(v.DRAWN_GLYPHS) for _ in range(rng.randint(1, 5)))
 
 
 def random_object(rng: random.Random, taken: set[str]) -> tuple[str, int]:
@@ -220,7 +220,7 @@ def make_scene(rng: random.Random, art: dict[str, np.ndarray], kind: str, canvas
         for _ in range(rng.choice((0, 0, 1, 2))):
             objects.append(paint.place(*random_object(rng, taken), cells.pop(), normal()))
     elif kind == "dense":
-        rows = [r for r in range(3) if rng.random() < 0.4]
+        rows = [r for r in range(3) if rng.random() < 0.55]
         for row in rows:
             glyphs += paint.write(random_text(rng), row)
         repeated = random_object(rng, taken)

@@ -37,7 +37,7 @@ RATES = {
 # From which progress which share of slots is padded to the most tiles, as the real processor does with every picture (that costs
 # twice the time, so it comes last).
 PADDED = {"a": [(0.0, 0.12)], "b": [(0.0, 0.10), (0.72, 0.35), (0.88, 1.0)]}
-DENSE = 0.17  # share of phase b's slots that are phase a's: dense scenes without questions
+DENSE = 0.22  # share of phase b's slots that are phase a's: dense scenes without questions
 DENSE_WEIGHT = 0.5  # of their loss
 PARTS = ["answer", "aux", "point", "patches"]
 
