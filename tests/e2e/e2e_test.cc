@@ -169,7 +169,9 @@ TEST(EndToEnd, RightAnswersAloneAndInCompany) {
   for (const Question& question : questions) {
     const Asked asked = Ask(client, question);
     ASSERT_TRUE(asked.status.ok());
-    if (question.picture == chosen[0].picture) EXPECT_EQ(asked.usage.at("images_encoded"), 0u);
+    if (question.picture == chosen[0].picture) {
+      EXPECT_EQ(asked.usage.at("images_encoded"), 0u);
+    }
   }
   // Eight clients at once, on a server that has seen nothing: the same words.
   Server fresh;

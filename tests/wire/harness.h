@@ -43,7 +43,7 @@ class Gate {
 };
 
 struct ServerSetup {
-  FakeModel model{.self_pages = 512, .cross_pages = 64, .vocab = 1007};
+  FakeModel model{.self_pages = 512, .cross_pages = 64, .vocab = 1200};
   EngineOptions engine;
   ServiceOptions service;
   GrpcServerOptions grpc;

@@ -24,8 +24,13 @@ namespace health = grpc::health::v1;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-std::shared_ptr<grpc::Channel> Connect(const TestServer& server) {
+// `small_window`: the client takes 64 KiB a stream and no more until it reads, however fast the line is.
+std::shared_ptr<grpc::Channel> Connect(const TestServer& server, bool small_window = false) {
   grpc::ChannelArguments arguments;
+  if (small_window) {
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65535);
+  }
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // each test its own connections
   return grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments);
@@ -321,16 +326,16 @@ TEST(Wire, OverloadIsRefusedWithAHint) {
 
 TEST(Wire, SilentReadersHoldNobodyUp) {
   ServerSetup setup;
-  setup.model.max_context = 2048;
+  setup.model.max_context = 4096;
   setup.model.self_pages = 4096;
   setup.engine.stalled_reader = std::chrono::seconds(2);
   TestServer server(setup);
-  constexpr int kSilent = 20;
+  constexpr int kSilent = 8;
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
   std::vector<std::unique_ptr<grpc::ClientReader<pb::GenerateEvent>>> silent;
-  const auto quiet = pb::Tessera::NewStub(Connect(server));
+  const auto quiet = pb::Tessera::NewStub(Connect(server, /*small_window=*/true));
   for (int i = 0; i < kSilent; ++i) {
-    auto request = Ask("silent", 1800);
+    auto request = Ask("silent", 3000);
     request.set_logprobs(20);  // much to send
     contexts.push_back(std::make_unique<grpc::ClientContext>());
     silent.push_back(quiet->Generate(contexts.back().get(), request));
