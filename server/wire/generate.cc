@@ -217,8 +217,8 @@ class GenerateHandler final : public CallHandler,
       code = ErrorCode::kDeadlineExceeded;
     record_.code = code ? ErrorCodeName(*code) : "OK";
     record_.error = status.message;
-    if (!status.ok()) call_->Finish(status);
     service_.Record(record_);
+    if (!status.ok()) call_->Finish(status);
   }
 
   void End(const WireStatus& status) {
