@@ -1,5 +1,7 @@
-// The server's binary with the demo model, as a user has it: pictures and questions in, words out, and down again.
+// The server's binary with the demo model, as a user has it: pictures and questions in, words out,
+// and down again.
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,12 +12,10 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "client/client.h"
 
@@ -133,7 +133,8 @@ struct Asked {
 
 Asked Ask(Client& client, const Question& question) {
   GenerateParams params;
-  params.messages.push_back(UserMessage(question.text, {ReadFile(kDemo + "/pictures/" + question.picture)}));
+  params.messages.push_back(
+      UserMessage(question.text, {ReadFile(kDemo + "/pictures/" + question.picture)}));
   params.temperature = 0;
   params.max_tokens = 64;
   params.timeout = milliseconds(60'000);
@@ -190,7 +191,8 @@ TEST(EndToEnd, RightAnswersAloneAndInCompany) {
 TEST(EndToEnd, SigtermDrainsAndExits0) {
   Server server;
   GenerateParams params;
-  params.messages.push_back(UserMessage("Write a caption.", {ReadFile(kDemo + "/pictures/02-objects-1x1.png")}));
+  params.messages.push_back(
+      UserMessage("Write a caption.", {ReadFile(kDemo + "/pictures/02-objects-1x1.png")}));
   params.max_tokens = 300;
   params.temperature = 0;
   std::atomic<bool> begun{false};

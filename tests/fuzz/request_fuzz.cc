@@ -1,4 +1,5 @@
-// Any bytes as a request: scan and conversion never crash, and whatever the scan lets through, the parser takes.
+// Any bytes as a request: scan and conversion never crash, and whatever the scan lets through, the
+// parser takes.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -38,13 +38,17 @@ std::shared_ptr<const Frontend> MakeFrontend(const ModelInfo& info, bool vision)
 }  // namespace
 
 TestServer::TestServer(ServerSetup setup) : setup_(std::move(setup)) {
-  preparer_ = std::make_unique<Preparer>(PrepareOptions{.threads = 2, .queue = 64, .limits = setup_.limits});
-  service_ = std::make_unique<Service>(setup_.service, *preparer_, [this](const RequestRecord& record) {
-    const std::lock_guard lock(mu_);
-    records_.push_back(record);
-  });
-  const Authenticator& authenticator = setup_.authenticator != nullptr ? *setup_.authenticator : everybody_;
-  auto server = GrpcServer::Start(setup_.grpc, authenticator, setup_.handlers ? setup_.handlers : service_->Handlers());
+  preparer_ = std::make_unique<Preparer>(
+      PrepareOptions{.threads = 2, .queue = 64, .limits = setup_.limits});
+  service_ =
+      std::make_unique<Service>(setup_.service, *preparer_, [this](const RequestRecord& record) {
+        const std::lock_guard lock(mu_);
+        records_.push_back(record);
+      });
+  const Authenticator& authenticator =
+      setup_.authenticator != nullptr ? *setup_.authenticator : everybody_;
+  auto server = GrpcServer::Start(setup_.grpc, authenticator,
+                                  setup_.handlers ? setup_.handlers : service_->Handlers());
   TESSERA_CHECK(server, "{}", server.error().Describe());
   server_ = *std::move(server);
   if (setup_.load) Load();
@@ -61,11 +65,15 @@ void TestServer::Load() {
   auto runner = std::make_unique<FakeRunner>(setup_.model);
   runner->before_step = [this](const Step&) { gate.Pass(); };
   frontend_ = MakeFrontend(runner->info(), setup_.vision);
-  engine_ = std::make_shared<EngineHandle>(std::make_unique<Engine>(setup_.engine, std::move(runner), frontend_->tokenizer(), clock_));
-  service_->SetModel(std::make_shared<const ServedModel>(ServedModel{"fake", frontend_, engine_, {}}));
+  engine_ = std::make_shared<EngineHandle>(
+      std::make_unique<Engine>(setup_.engine, std::move(runner), frontend_->tokenizer(), clock_));
+  service_->SetModel(
+      std::make_shared<const ServedModel>(ServedModel{"fake", frontend_, engine_, {}}));
 }
 
-int TestServer::Drain(DrainTimes times) { return tessera::Drain(*service_, *engine_, *server_, times); }
+int TestServer::Drain(DrainTimes times) {
+  return tessera::Drain(*service_, *engine_, *server_, times);
+}
 
 std::vector<RequestRecord> TestServer::Records() {
   const std::lock_guard lock(mu_);

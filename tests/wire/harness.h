@@ -1,5 +1,6 @@
-// A whole server in the test's process, over real gRPC on loopback: service, preparation and engine are the product's, the
-// model is the fake runner of tests/support, words and pictures go through the demo model's tokenizer and processor.
+// A whole server in the test's process, over real gRPC on loopback: service, preparation and engine
+// are the product's, the model is the fake runner of tests/support, words and pictures go through
+// the demo model's tokenizer and processor.
 #pragma once
 
 #include <condition_variable>

@@ -1,14 +1,13 @@
 // Flags, memory plan, request log.
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "server/memory_plan.h"
 #include "server/options.h"
@@ -46,7 +45,8 @@ TEST(Options, ErrorsAreOneLineAndExit2) {
 }
 
 TEST(Options, FlagsEnvironmentAndFile) {
-  auto parsed = Parse({"--model", "some/where/demo/", "--kv-memory", "2GiB", "--drain-timeout", "1.5", "--listen", "[::1]:0"});
+  auto parsed = Parse({"--model", "some/where/demo/", "--kv-memory", "2GiB", "--drain-timeout",
+                       "1.5", "--listen", "[::1]:0"});
   auto& options = std::get<ServerOptions>(parsed);
   EXPECT_EQ(options.model_name(), "demo");
   EXPECT_EQ(options.kv_memory, int64_t{2} << 30);
@@ -137,12 +137,16 @@ TEST(RequestLog, ABlockedPipeDropsAndCounts) {
   {
     LineWriter writer(ends[1]);
     const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < 20'000; ++i) writer.Write("{\"line\":" + std::to_string(i) + ",\"filler\":\"" + std::string(100, 'x') + "\"}");
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5)) << "nobody waits for the pipe";
+    for (int i = 0; i < 20'000; ++i)
+      writer.Write("{\"line\":" + std::to_string(i) + ",\"filler\":\"" + std::string(100, 'x') +
+                   "\"}");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5))
+        << "nobody waits for the pipe";
     EXPECT_GT(writer.dropped(), 10'000);
     std::thread reader([&] {
       char block[65536];
-      for (ssize_t got; (got = read(ends[0], block, sizeof block)) > 0;) read_text.append(block, static_cast<size_t>(got));
+      for (ssize_t got; (got = read(ends[0], block, sizeof block)) > 0;)
+        read_text.append(block, static_cast<size_t>(got));
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     writer.Write("{\"last\":true}");

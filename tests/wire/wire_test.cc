@@ -1,100 +1,23 @@
 // The wire over real gRPC on loopback, with a fake model behind the product's service and engine.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <limits>
-#include <regex>
+#include <map>
 #include <thread>
-
-#include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <gtest/gtest.h>
 
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/wire/policy.h"
 #include "tessera/v1/tessera.grpc.pb.h"
 #include "tests/wire/harness.h"
+#include "tests/wire/wire_client.h"
 
 namespace tessera::testing {
 namespace {
 
-namespace pb = tessera::v1;
 namespace health = grpc::health::v1;
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
-
-// `small_window`: the client takes 64 KiB a stream and no more until it reads, however fast the line is.
-std::shared_ptr<grpc::Channel> Connect(const TestServer& server, bool small_window = false) {
-  grpc::ChannelArguments arguments;
-  if (small_window) {
-    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65535);
-  }
-  arguments.SetMaxSendMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // each test its own connections
-  return grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments);
-}
-
-pb::GenerateRequest Ask(const std::string& text, uint32_t max_tokens = 8, const std::string& picture = "") {
-  pb::GenerateRequest request;
-  auto* message = request.mutable_chat()->add_messages();
-  message->set_role(pb::ROLE_USER);
-  if (!picture.empty()) message->add_parts()->mutable_image()->set_data(DemoPicture(picture));
-  message->add_parts()->set_text(text);
-  request.mutable_sampling()->set_temperature(0);
-  request.mutable_limits()->set_max_tokens(max_tokens);
-  request.mutable_stopping()->set_ignore_eos(true);
-  return request;
-}
-
-struct Reply {
-  grpc::Status status;
-  std::vector<pb::GenerateEvent> events;
-  std::string pushback;  // metadata
-  std::vector<uint32_t> Ids(uint32_t choice = 0) const {
-    std::vector<uint32_t> ids;
-    for (const auto& event : events) {
-      if (!event.has_delta() || event.delta().choice() != choice) continue;
-      for (const auto& token : event.delta().tokens()) ids.push_back(token.id());
-    }
-    return ids;
-  }
-};
-
-Reply Generate(pb::Tessera::Stub& stub, const pb::GenerateRequest& request, milliseconds timeout = milliseconds(20'000)) {
-  grpc::ClientContext context;
-  if (timeout.count() > 0) context.set_deadline(std::chrono::system_clock::now() + timeout);
-  auto reader = stub.Generate(&context, request);
-  Reply reply;
-  for (pb::GenerateEvent event; reader->Read(&event);) reply.events.push_back(event);
-  reply.status = reader->Finish();
-  const auto& trailers = context.GetServerTrailingMetadata();
-  if (const auto it = trailers.find("grpc-retry-pushback-ms"); it != trailers.end()) reply.pushback = {it->second.data(), it->second.size()};
-  return reply;
-}
-
-template <typename Condition>
-bool Eventually(Condition condition, milliseconds patience = milliseconds(10'000)) {
-  const auto end = steady_clock::now() + patience;
-  while (!condition()) {
-    if (steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(2));
-  }
-  return true;
-}
-
-bool AllPagesFree(TestServer& server) {
-  const EngineStats stats = server.engine().stats();
-  return stats.running == 0 && stats.waiting == 0 && stats.self_pages_free == stats.self_pages_total && stats.cross_pages_free == stats.cross_pages_total;
-}
-
-// RELIABILITY row 10: no address, path, or text of a client leaves in an error.
-void ExpectClean(const grpc::Status& status, const std::string& canary = "canary") {
-  EXPECT_FALSE(status.error_message().empty());
-  EXPECT_FALSE(std::regex_search(status.error_message(), std::regex("0x[0-9a-f]{4,}|/home|/tmp|/work|\\.cc|\\.h:"))) << status.error_message();
-  EXPECT_EQ(status.error_message().find(canary), std::string::npos) << status.error_message();
-}
 
 TEST(Wire, StreamsInOrder) {
   TestServer server;
@@ -136,7 +59,8 @@ TEST(Wire, StreamsInOrder) {
   EXPECT_EQ(finished.usage().images_encoded(), 1u);
   EXPECT_GT(finished.timings().total(), 0);
   for (uint32_t choice = 0; choice < 3; ++choice) EXPECT_EQ(reply.Ids(choice).size(), 12u);
-  EXPECT_EQ(Generate(*stub, request).events.back().finished().usage().images_encoded(), 0u);  // found again
+  EXPECT_EQ(Generate(*stub, request).events.back().finished().usage().images_encoded(),
+            0u);  // found again
   const auto records = server.Records();
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].code, "OK");
@@ -146,7 +70,8 @@ TEST(Wire, StreamsInOrder) {
 TEST(Wire, BadInputIsOneCleanError) {
   TestServer server;
   const auto stub = pb::Tessera::NewStub(Connect(server));
-  const auto refused = [&](const pb::GenerateRequest& request, grpc::StatusCode code, const std::string& field) {
+  const auto refused = [&](const pb::GenerateRequest& request, grpc::StatusCode code,
+                           const std::string& field) {
     const Reply reply = Generate(*stub, request);
     EXPECT_EQ(reply.status.error_code(), code) << reply.status.error_message();
     EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr(field));
@@ -163,7 +88,8 @@ TEST(Wire, BadInputIsOneCleanError) {
   refused(request, grpc::StatusCode::NOT_FOUND, "model");
   refused(pb::GenerateRequest(), invalid, "prompt");
   request = Ask("canary");
-  request.mutable_chat()->mutable_messages(0)->add_parts()->mutable_image()->set_data("canary, no picture");
+  request.mutable_chat()->mutable_messages(0)->add_parts()->mutable_image()->set_data(
+      "canary, no picture");
   refused(request, invalid, "chat.messages[0].parts[1].image");
   for (const char* file : {"GIF89a\x01\x00\x01\x00 canary", "BM canary canary canary"}) {
     request.mutable_chat()->mutable_messages(0)->mutable_parts(1)->mutable_image()->set_data(file);
@@ -188,7 +114,8 @@ TEST(Wire, BadInputIsOneCleanError) {
   // A prompt of special tokens is plain text: no mark, no error.
   EXPECT_TRUE(Generate(*stub, Ask("<|image|><|eot_id|>canary")).status.ok());
   EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }));
-  for (const RequestRecord& record : server.Records()) EXPECT_EQ(record.error.find("canary"), std::string::npos);
+  for (const RequestRecord& record : server.Records())
+    EXPECT_EQ(record.error.find("canary"), std::string::npos);
 }
 
 TEST(Wire, PicturesOnATextModel) {
@@ -196,28 +123,9 @@ TEST(Wire, PicturesOnATextModel) {
   const auto stub = pb::Tessera::NewStub(Connect(server));
   const Reply reply = Generate(*stub, Ask("x", 4, "01-single-1x1.png"));
   EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr("takes no pictures: chat.messages[0].parts[0].image"));
+  EXPECT_THAT(reply.status.error_message(),
+              ::testing::HasSubstr("takes no pictures: chat.messages[0].parts[0].image"));
   EXPECT_TRUE(Generate(*stub, Ask("x", 4)).status.ok());
-}
-
-// Bytes to a method as they are.
-grpc::Status Raw(const TestServer& server, const std::string& method, const std::string& bytes, bool gzip = false) {
-  grpc::GenericStub stub(Connect(server));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + milliseconds(20'000));
-  if (gzip) context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
-  const grpc::Slice slice(bytes);
-  const grpc::ByteBuffer request(&slice, 1);
-  grpc::CompletionQueue queue;
-  auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
-  grpc::ByteBuffer response;
-  grpc::Status status;
-  call->StartCall();
-  call->Finish(&response, &status, &queue);
-  void* tag = nullptr;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  return status;
 }
 
 TEST(Wire, BytesThatAreNoMessage) {
@@ -257,7 +165,8 @@ TEST(Wire, Deadlines) {
   ExpectClean(reply.status);
   EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(8));
   server.gate.Open();
-  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
+  EXPECT_TRUE(
+      Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
   for (const RequestRecord& record : server.Records()) EXPECT_EQ(record.code, "DEADLINE_EXCEEDED");
 }
 
@@ -281,16 +190,20 @@ TEST(Wire, CancelInEveryState) {
     queued.TryCancel();
     streaming.TryCancel();
     for (auto* reader : {first.get(), second.get(), third.get()}) {
-      while (reader->Read(&event)) {}
+      while (reader->Read(&event)) {
+      }
       const grpc::Status status = reader->Finish();
-      EXPECT_TRUE(status.error_code() == grpc::StatusCode::CANCELLED || status.ok()) << status.error_message();
+      EXPECT_TRUE(status.error_code() == grpc::StatusCode::CANCELLED || status.ok())
+          << status.error_message();
     }
     streaming.TryCancel();  // after the end: nothing
   }
-  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
+  EXPECT_TRUE(
+      Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
   EXPECT_TRUE(Generate(*stub, Ask("still here")).status.ok());
   const EngineStats stats = server.engine().stats();
-  EXPECT_EQ(stats.requests_accepted, stats.requests_finished + stats.requests_cancelled + stats.requests_failed);
+  EXPECT_EQ(stats.requests_accepted,
+            stats.requests_finished + stats.requests_cancelled + stats.requests_failed);
 }
 
 TEST(Wire, OverloadIsRefusedWithAHint) {
@@ -356,8 +269,12 @@ TEST(Wire, SilentReadersHoldNobodyUp) {
   int stalled = 0;
   for (int i = 0; i < kSilent; ++i) {
     pb::GenerateEvent event;
-    while (silent[static_cast<size_t>(i)]->Read(&event)) {}
-    stalled += silent[static_cast<size_t>(i)]->Finish().error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ? 1 : 0;
+    while (silent[static_cast<size_t>(i)]->Read(&event)) {
+    }
+    stalled += silent[static_cast<size_t>(i)]->Finish().error_code() ==
+                       grpc::StatusCode::RESOURCE_EXHAUSTED
+                   ? 1
+                   : 0;
   }
   EXPECT_GT(stalled, 0);
 }
@@ -372,7 +289,8 @@ TEST(Wire, HealthFollowsTheState) {
     health::HealthCheckResponse response;
     request.set_service(service);
     const grpc::Status status = stub->Check(&context, request, &response);
-    return status.ok() ? static_cast<int>(response.status()) : -static_cast<int>(status.error_code());
+    return status.ok() ? static_cast<int>(response.status())
+                       : -static_cast<int>(status.error_code());
   };
   using Response = health::HealthCheckResponse;
   EXPECT_EQ(check(""), Response::NOT_SERVING);
@@ -390,7 +308,9 @@ TEST(Wire, HealthFollowsTheState) {
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), Response::SERVING);
   EXPECT_EQ(check("tessera.v1.Tessera"), Response::SERVING);
-  std::thread drain([&] { EXPECT_EQ(server.Drain({.delay = milliseconds(200), .timeout = milliseconds(2000)}), 0); });
+  std::thread drain([&] {
+    EXPECT_EQ(server.Drain({.delay = milliseconds(200), .timeout = milliseconds(2000)}), 0);
+  });
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), Response::NOT_SERVING);
   EXPECT_TRUE(Generate(*tessera, Ask("x")).status.ok());  // still accepting during the delay
@@ -406,7 +326,8 @@ TEST(Wire, DrainFinishesWhatWasAccepted) {
   std::atomic<int> ok{0};
   std::vector<std::thread> clients;
   for (int i = 0; i < 6; ++i) {
-    clients.emplace_back([&] { ok += Generate(*stub, Ask("x", 20, "01-single-1x1.png")).status.ok() ? 1 : 0; });
+    clients.emplace_back(
+        [&] { ok += Generate(*stub, Ask("x", 20, "01-single-1x1.png")).status.ok() ? 1 : 0; });
   }
   EXPECT_TRUE(Eventually([&] { return server.service().in_flight() == 6; }));
   std::thread drain([&] { EXPECT_EQ(server.Drain({.timeout = milliseconds(10'000)}), 0); });
@@ -430,24 +351,31 @@ TEST(Wire, LeftoversOfADrainGetOneUnavailable) {
   EXPECT_TRUE(Eventually([&] { return server.engine().stats().running == 1; }));
   EXPECT_EQ(server.Drain({.timeout = milliseconds(100)}), 1);
   client.join();
-  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE) << reply.status.error_message();
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE)
+      << reply.status.error_message();
   ASSERT_EQ(server.Records().size(), 1u);
   EXPECT_EQ(server.Records()[0].code, "UNAVAILABLE");
 }
 
 class Nobody final : public Authenticator {
-  Result<Tenant> Authenticate(const MetadataLookup&) const override { return Fail(ErrorCode::kUnauthenticated, "who are you"); }
+  Result<Tenant> Authenticate(const MetadataLookup&) const override {
+    return Fail(ErrorCode::kUnauthenticated, "who are you");
+  }
 };
 
-// Every method of every service by descriptor: it has a policy, and without credentials only open ones answer.
+// Every method of every service by descriptor: it has a policy, and without credentials only open
+// ones answer.
 TEST(Wire, EveryMethodHasAPolicy) {
   const Nobody nobody;
   TestServer server({.authenticator = &nobody});
   size_t walked = 0;
-  for (const google::protobuf::FileDescriptor* file : {pb::GenerateRequest::descriptor()->file(), health::HealthCheckRequest::descriptor()->file()}) {
+  for (const google::protobuf::FileDescriptor* file :
+       {pb::GenerateRequest::descriptor()->file(),
+        health::HealthCheckRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
-        const std::string method = "/" + file->service(s)->full_name() + "/" + file->service(s)->method(m)->name();
+        const std::string method =
+            "/" + file->service(s)->full_name() + "/" + file->service(s)->method(m)->name();
         const MethodPolicy* policy = FindPolicy(method);
         ASSERT_NE(policy, nullptr) << method;
         ++walked;
@@ -462,8 +390,10 @@ TEST(Wire, EveryMethodHasAPolicy) {
       }
     }
   }
-  EXPECT_EQ(walked + 1, MethodPolicies().size()) << "a policy for a method that does not exist; reflection is the one more";
-  for (const char* method : {"/tessera.v1.Tessera/Nonsense", "/inference.GRPCInferenceService/ModelInfer", "/x"}) {
+  EXPECT_EQ(walked + 1, MethodPolicies().size())
+      << "a policy for a method that does not exist; reflection is the one more";
+  for (const char* method :
+       {"/tessera.v1.Tessera/Nonsense", "/inference.GRPCInferenceService/ModelInfer", "/x"}) {
     const grpc::Status status = Raw(server, method, "");
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
     ExpectClean(status);
@@ -475,18 +405,24 @@ TEST(Wire, ReflectionWhereWanted) {
   ServerSetup without;
   without.grpc.reflection = false;
   TestServer hidden(without);
-  EXPECT_EQ(Raw(hidden, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(Raw(hidden, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list)
+                .error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
   TestServer shown;
-  EXPECT_TRUE(Raw(shown, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list).ok());
+  EXPECT_TRUE(
+      Raw(shown, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list).ok());
 }
 
 TEST(Wire, ExceptionsBecomeInternal) {
   class Thrower final : public CallHandler {
-    void OnRequest(std::unique_ptr<Payload>) override { throw std::runtime_error("canary /home/x.cc"); }
+    void OnRequest(std::unique_ptr<Payload>) override {
+      throw std::runtime_error("canary /home/x.cc");
+    }
   };
   bool at_once = true;
   ServerSetup setup;
-  setup.handlers = [&](const MethodPolicy&, std::shared_ptr<Call>) -> Result<std::shared_ptr<CallHandler>> {
+  setup.handlers = [&](const MethodPolicy&,
+                       std::shared_ptr<Call>) -> Result<std::shared_ptr<CallHandler>> {
     if (at_once) throw std::bad_alloc();
     return std::make_shared<Thrower>();
   };
