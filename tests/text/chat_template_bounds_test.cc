@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,11 +21,20 @@ std::string Repeat(std::string_view text, int n) {
   return out;
 }
 
-Result<ProvenanceText> Render(std::string_view source, const Json& messages = Json::parse(
-                                                           R"([{"role":"user","content":"x"}])")) {
+const Json kOneMessage = Json::parse(R"([{"role":"user","content":"x"}])");
+
+Result<ProvenanceText> Render(std::string_view source, const Json& messages = kOneMessage,
+                              int64_t steps = TemplateLimits().steps) {
   const auto chat_template = ChatTemplate::Compile(source, "t");
   if (!chat_template) return tl::unexpected(chat_template.error());
-  return chat_template->Render(messages, {});
+  RenderOptions options;
+  options.limits.steps = steps;
+  return chat_template->Render(messages, options);
+}
+
+// Of the processor, so that a busy machine does not count.
+double SecondsSince(std::clock_t begin) {
+  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
 }
 
 TEST(ChatTemplateBounds, DeepNestingIsAnErrorAtLoad) {
@@ -107,10 +116,9 @@ TEST(ChatTemplateBounds, RunawayTemplatesEnd) {
       "{{ 1.5|round(999999999) ~ (10 ** 400) }}",
   };
   for (const char* source : kSources) {
-    const auto begin = std::chrono::steady_clock::now();
-    const auto rendered = Render(source);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const std::clock_t begin = std::clock();
+    const auto rendered = Render(source, kOneMessage, /*steps=*/500'000);
+    const double seconds = SecondsSince(begin);
     EXPECT_FALSE(rendered) << source;
     EXPECT_LT(seconds, 20)
         << source;  // most take milliseconds; sanitizers and busy machines included
@@ -160,10 +168,9 @@ TEST(ChatTemplateBounds, LargeInputIsLinear) {
         {{"role", i % 2 ? "assistant" : "user"}, {"content", Repeat("words é </think>\n", 60)}});
   }
   const auto chat_template = ChatTemplate::Compile(source, "t");
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();
   const auto rendered = chat_template->Render(messages, {});
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = SecondsSince(begin);
   ASSERT_TRUE(rendered) << rendered.error().Describe();
   EXPECT_GT(rendered->size(), 4'000'000u);
   EXPECT_LT(seconds, 20);
@@ -176,9 +183,9 @@ TEST(ChatTemplateBounds, LargeInputIsLinear) {
       "{{ messages[0].a.rsplit(messages[0].b)|length }}";
   const Json hostile =
       Json::array({{{"a", std::string(1 << 20, 'a')}, {"b", std::string(1 << 19, 'a') + "b"}}});
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   EXPECT_TRUE(Render(search, hostile));
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 10);
+  EXPECT_LT(SecondsSince(start), 10);
 }
 
 TEST(ChatTemplateBounds, OneTemplateFromManyThreads) {
