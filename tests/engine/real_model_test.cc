@@ -41,7 +41,7 @@ class RealModel : public ::testing::TestWithParam<Setting> {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(std::filesystem::path(GetParam().directory) / "config.json")) {
-      GTEST_SKIP() << "no model in " << GetParam().directory;
+      FAIL() << "no model in " << GetParam().directory;
     }
     BackendOptions options{.device = "cpu"};
     options.operand_dtype = GetParam().operands;
