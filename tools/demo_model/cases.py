@@ -39,6 +39,7 @@ TITLES = {
     "count": "count (1-5)",
     "caption": "caption",
     "read": "reading text (1-5 characters)",
+    "nothing": "what is left of ..., where nothing is",
     "chat": "text-only chat",
 }
 SWAP_MARGIN = 0.05  # the swapped-picture control may be so much better than the best constant answer
@@ -126,15 +127,15 @@ class Result:
     def reaches(self) -> bool:
         """The interval reaches the bar: the data do not say that the true accuracy is below it."""
         return (
-            wilson(self.right, self.asked, +1) >= BAR.get(self.type, 1.0)
+            wilson(self.right, self.asked, +1) >= BAR.get(self.type, 0.0)
             if self.type != "chat"
             else self.right == self.asked
         )
 
     @property
     def blind(self) -> bool:
-        """Without the right picture it is no better than a constant answer."""
-        return not self.swap_asked or self.swap_right / self.swap_asked <= self.constant + SWAP_MARGIN
+        """Without the right picture it is no better than a constant answer (which is all there is to say to "nothing")."""
+        return self.type not in BAR or not self.swap_asked or self.swap_right / self.swap_asked <= self.constant + SWAP_MARGIN
 
 
 def score(kind: str, made: list[Case], answers: list[str], swapped: list[str]) -> Result:
@@ -170,6 +171,6 @@ def table(results: list[Result]) -> str:
         verdict = "pass" if r.reaches and r.blind else "FAIL" if not r.reaches else "FAIL (answers without looking)"
         lines.append(
             f"| {TITLES[r.type]} | {100 * r.right / r.asked:.1f} % of {r.asked} | {100 * wilson(r.right, r.asked, -1):.1f} / {100 * wilson(r.right, r.asked, 1):.1f} "
-            f"| {100 * BAR[r.type]:.0f} | {swapped} | {100 * r.constant:.1f} | {share(one)} | {share(more)} | {verdict} |"
+            f"| {f'{100 * BAR[r.type]:.0f}' if r.type in BAR else 'none'} | {swapped} | {100 * r.constant:.1f} | {share(one)} | {share(more)} | {verdict} |"
         )
     return "\n".join(lines)

@@ -39,7 +39,7 @@ def vary(rng: random.Random, prompt: str) -> str:
         prompt = prompt.rstrip(".?!")
     elif prompt[-1].isalpha() and rng.random() < 0.6:
         prompt += rng.choice("!.")
-    return prompt.lower() if rng.random() < 0.12 else prompt
+    return prompt.lower() if rng.random() < 0.25 else prompt
 
 
 def exchange(rng: random.Random) -> tuple[str, str]:

@@ -10,10 +10,10 @@ import random
 import vocabulary as v
 from scenes import Item, Scene
 
-TYPES = ["name", "shape", "at", "left_of", "where", "colour", "size", "exist", "count", "caption", "read"]
+TYPES = ["name", "shape", "at", "left_of", "where", "colour", "size", "exist", "count", "caption", "read", "nothing"]
 # How often each type is drawn where the scene allows it.
-WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.5, "where": 1.1, "colour": 1.4, "size": 3.0, "exist": 1.8}
-WEIGHTS |= {"count": 3.6, "caption": 1.8, "read": 3.5}
+WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.5, "where": 1.1, "colour": 1.4, "size": 3.0, "exist": 1.3}
+WEIGHTS |= {"count": 3.6, "caption": 1.6, "read": 3.5, "nothing": 0.8}
 # fmt: off
 PLACES = ["in the top left", "at the top", "in the top right", "on the left", "in the centre", "on the right",
           "in the bottom left", "at the bottom", "in the bottom right"]
@@ -147,28 +147,36 @@ class Asker:
                 return cells[r * 3 + c]
         return None
 
-    def left_of(self):
+    def pairs(self) -> list[tuple[Item, str, Item | None]]:
+        """Every thing that can be named, a direction, and its neighbour there."""
         directions = [d for d in DIRECTIONS if self.scene.text_row < 0 or "of" in d]
-        pairs = [(o, d, self.neighbour(o, d)) for o in self.unique for d in directions]
-        found = [p for p in pairs if p[2]]
+        return [(o, d, self.neighbour(o, d)) for o in self.unique for d in directions]
+
+    def ask_beside(self, noun: str, direction: str) -> str:
+        noun = v.definite(noun)
+        return self.pick(
+            f"What is {direction} the {noun}?",
+            f"What do you see {direction} the {noun}?",
+            f"Which object is {direction} the {noun}?",
+        )
+
+    def left_of(self):
+        found = [p for p in self.pairs() if p[2]]
         if not found:
             return None
         if self.rng.random() < self.absent:
-            noun, direction, answer = self.missing(), self.rng.choice(directions), None
-            answer = self.there_is_no(noun)
-        else:
-            item, direction, other = self.rng.choice(found if self.rng.random() < 0.9 else pairs)
-            noun = self.refer(item)
-            answer = [(f"{self.say(other).capitalize()}.", [other])] if other else [("Nothing.", [])]
-        noun = v.definite(noun)
-        return (
-            self.pick(
-                f"What is {direction} the {noun}?",
-                f"What do you see {direction} the {noun}?",
-                f"Which object is {direction} the {noun}?",
-            ),
-            answer,
-        )
+            noun = self.missing()
+            return self.ask_beside(noun, self.rng.choice(found)[1]), self.there_is_no(noun)
+        item, direction, other = self.rng.choice(found)
+        return self.ask_beside(self.refer(item), direction), [(f"{self.say(other).capitalize()}.", [other])]
+
+    def nothing(self):
+        """left_of where nothing is there."""
+        empty = [p for p in self.pairs() if not p[2]]
+        if not empty or len(self.scene.objects) < 2:
+            return None
+        item, direction, _ = self.rng.choice(empty)
+        return self.ask_beside(self.refer(item), direction), [("Nothing.", [])]
 
     def where(self):
         if not self.unique:
@@ -221,7 +229,7 @@ class Asker:
         big, small = self.rng.choice(pairs)
         larger = self.rng.random() < 0.5
         names = [self.refer(big), self.refer(small)]
-        answer = [(f"The {v.definite(names[0 if larger else 1])}.", [big if larger else small])]
+        answer = [(f"The {v.definite(self.phrase(big if larger else small))}.", [big if larger else small])]
         self.rng.shuffle(names)
         if self.rng.random() < self.absent:
             gone = self.rng.randrange(2)
@@ -270,7 +278,7 @@ class Asker:
             return None
         item = self.scene.objects[0]
         noun, shown = item.noun, [o for o in self.scene.objects if o.noun == item.noun]
-        if self.rng.random() < min(self.absent, 0.06):
+        if self.rng.random() < min(self.absent, 0.03):
             noun, shown = self.missing(), []
         elif item.colour >= 0 and self.rng.random() < 0.5 and all(o.colour == item.colour for o in shown):
             noun = self.phrase(item)
