@@ -28,6 +28,7 @@ CANVASES = {
     (1, 4): 0.03,
     (4, 1): 0.02,
 }
+SMALLEST = 20  # pixels: what the emoji of vocabulary.py were chosen to be told apart at
 SIZE_BINS = (19, 27, 37)  # pixels: borders of the auxiliary size classes
 SIZES = len(SIZE_BINS) + 1
 
@@ -69,9 +70,9 @@ def picture_size(rng: random.Random, canvas: tuple[int, int]) -> tuple[int, int]
     height, width = canvas[0] * TILE, canvas[1] * TILE
     if rng.random() < 0.3:
         if rng.random() < 0.5:
-            height = rng.randint(height - 26, height - 1)
+            height = rng.randint(height - 14, height - 1)
         else:
-            width = rng.randint(width - 26, width - 1)
+            width = rng.randint(width - 14, width - 1)
     return height, width
 
 
@@ -96,7 +97,7 @@ class Painter:
     def place(self, noun: str, colour: int, cell: int, fraction: float) -> Item:
         """Draws an object `fraction` of a cell wide somewhere in `cell`."""
         rng = self.rng
-        side = sprites.nearest_size(self.unit * fraction * self.shrink)
+        side = max(sprites.nearest_size(self.unit * fraction * self.shrink), SMALLEST)
         side = min(side, int(min(self.cell_h, self.cell_w)) // 2 * 2)
         row, column = divmod(cell, 3)
         x = int(column * self.cell_w + (self.cell_w - side) * rng.uniform(0.15, 0.85))
@@ -118,7 +119,7 @@ class Painter:
         """Writes `text` into a row of the grid, as large as fits at most."""
         rng = self.rng
         font = rng.randrange(len(sprites.GLYPH_FONTS))
-        size = sprites.nearest_size(rng.uniform(0.55, 0.85) * self.unit * self.shrink)
+        size = sprites.nearest_size(rng.uniform(0.62, 0.85) * self.unit * self.shrink)
         while True:
             masks = [self.art[f"glyph/{font}/{v.GLYPHS.index(c)}/{size}"] for c in text]
             gap = max(1, round(size * 0.1))
@@ -201,7 +202,7 @@ def make_scene(rng: random.Random, art: dict[str, np.ndarray], kind: str, canvas
         for _ in range(rng.choice((2, 2, 3, 3, 4))):
             objects.append(paint.place(*random_object(rng, taken), cells.pop(), normal()))
     elif kind == "size":
-        fractions = [rng.uniform(0.48, 0.56), rng.uniform(0.85, 0.99)]
+        fractions = [rng.uniform(0.56, 0.64), rng.uniform(0.92, 0.99)]
         rng.shuffle(fractions)
         for fraction in fractions:
             objects.append(paint.place(*random_object(rng, taken), cells.pop(), fraction))
