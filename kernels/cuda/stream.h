@@ -5,8 +5,8 @@
 
 namespace tessera::cuda {
 
-// A stream of runtime.h: a cudaStream_t on a GPU, a queue of the emulated runtime otherwise. nullptr
-// is the default stream.
+// A stream of runtime.h: a cudaStream_t on a GPU, a queue of the emulated runtime otherwise.
+// nullptr is the default stream.
 struct OpaqueStream;
 using Stream = OpaqueStream*;
 

@@ -31,8 +31,8 @@ constexpr size_t kGuardBytes = 4096;
 
 #ifdef __x86_64__
 
-// What the System V ABI lets a callee keep: rbx, rbp, r12 to r15 and the stack pointer. The floating
-// point control words are the same in all fibers.
+// What the System V ABI lets a callee keep: rbx, rbp, r12 to r15 and the stack pointer. The
+// floating point control words are the same in all fibers.
 extern "C" void TesseraSwitchStacks(void** save, void* load);
 asm(R"(
 .text
@@ -149,9 +149,9 @@ void FiberStacks::Provide(std::vector<std::unique_ptr<Fiber>>& fibers, size_t co
     TESSERA_CHECK(mprotect(guard, kGuardBytes, PROT_NONE) == 0);
     auto fiber = std::make_unique<Fiber>();
     fiber->stack_ = guard + kGuardBytes;
-    // The tops of stacks would all lie in the same few sets of the cache if they were a power of two
-    // apart.
-    fiber->stack_bytes_ = kStackBytes - (i % 61) * 64 * 9 % 4096 / 64 * 64;
+    // The tops of stacks would all lie in the same few sets of the cache if they were a power of
+    // two apart.
+    fiber->stack_bytes_ = kStackBytes - i * 9 % 64 * 64;
     fibers.push_back(std::move(fiber));
   }
 }

@@ -15,8 +15,8 @@
 
 namespace tessera::cuda::emulation {
 
-// One stack and, while it does not run, what is needed to go on. A fiber never changes its OS thread,
-// and no exception may leave `entry`.
+// One stack and, while it does not run, what is needed to go on. A fiber never changes its OS
+// thread, and no exception may leave `entry`.
 class Fiber {
  public:
   Fiber();
@@ -24,8 +24,8 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // The next switch to this fiber calls `entry`, which never returns. Whatever ran here is forgotten:
-  // its destructors do not run.
+  // The next switch to this fiber calls `entry`, which never returns. Whatever ran here is
+  // forgotten: its destructors do not run.
   void Reset(void (*entry)());
 
   // Leaves `from`, whose state is kept, and goes on in `to`. 14 to 20 ns.
@@ -45,7 +45,8 @@ class Fiber {
   std::unique_ptr<Machine> machine_;
 };
 
-// Stacks of one OS thread's fibers, with a guard page below each. Pages are touched as they are used.
+// Stacks of one OS thread's fibers, with a guard page below each. Pages are touched as they are
+// used.
 class FiberStacks {
  public:
   // Gives stacks to fibers 0 to count-1, for good.

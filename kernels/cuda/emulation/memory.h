@@ -34,8 +34,8 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  // Device memory of exactly `bytes` (256-byte aligned), filled with 0xff: what nobody wrote is NaN.
-  // nullptr where the host has none.
+  // Device memory of exactly `bytes` (256-byte aligned), filled with 0xff: what nobody wrote is
+  // NaN. nullptr where the host has none.
   void* Allocate(size_t bytes);
   // False where `pointer` is not a live allocation's begin: nothing is freed then.
   bool Free(void* pointer);
@@ -44,7 +44,8 @@ class Memory {
   void AddHost(void* pointer, size_t bytes);
   bool RemoveHost(void* pointer);
 
-  bool IsDevice(const void* pointer, size_t bytes) const;  // wholly inside one live device allocation
+  bool IsDevice(const void* pointer,
+                size_t bytes) const;  // wholly inside one live device allocation
   size_t bytes_allocated() const;
   size_t allocations() const;
 
