@@ -21,6 +21,7 @@ from golden import model_cases, tiny_tokenizer  # noqa: E402
 LLAMA3_ROPE = dict(rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0,
                    original_max_position_embeddings=8192)
 SHAPES = {
+    "llama-135m": dict(hidden=576, ff=1536, layers=30, heads=9, kv=3, head_dim=64, vocab=49152, tied=True, cross=[]),
     "llama-1b": dict(hidden=2048, ff=8192, layers=16, heads=32, kv=8, head_dim=64, vocab=128256, tied=True, cross=[]),
     "llama-3b": dict(hidden=3072, ff=8192, layers=28, heads=24, kv=8, head_dim=128, vocab=128256, tied=True, cross=[]),
     "llama-8b": dict(hidden=4096, ff=14336, layers=32, heads=32, kv=8, head_dim=128, vocab=128256, tied=False, cross=[]),
@@ -230,8 +231,9 @@ def write_shape(name, out, seed):
     shape = SHAPES[name]
     text = {"hidden_size": shape["hidden"], "intermediate_size": shape["ff"], "num_hidden_layers": shape["layers"],
             "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv"], "vocab_size": shape["vocab"],
-            "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "hidden_act": "silu", "bos_token_id": 128000,
-            "eos_token_id": 128001, "rope_parameters": {**LLAMA3_ROPE, "rope_theta": 500000.0},
+            "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+            "bos_token_id": min(128000, shape["vocab"] - 2), "eos_token_id": min(128001, shape["vocab"] - 1),
+            "rope_parameters": {**LLAMA3_ROPE, "rope_theta": 500000.0},
             "tie_word_embeddings": shape["tied"]}
     if shape["cross"]:
         config = {"architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama", "dtype": "bfloat16",

@@ -108,6 +108,10 @@ struct Kernels {
   int64_t (*fma_loop)(int64_t rounds, float* sink) = nullptr;
   void (*read_loop)(const void* from, int64_t bytes, float* sink) = nullptr;
 
+  // kernels/sampling_sum.h: the same bits on every tier.
+  uint64_t (*sample_weight_sum)(const float* l, int64_t n, double temperature,
+                                double z_max) = nullptr;
+
   int attend_queries = 1;  // queries of a tile; at most kMaxAttendQueries
   void (*attend[kFormats])(const AttendBlock&) = {};
 };

@@ -21,7 +21,8 @@ void CpuBackend::Sample(const SampleArgs& args) {
     const float* logits =
         static_cast<const float*>(args.logits.data) + row.logits_row * args.logits.stride[0];
     args.results[static_cast<size_t>(i)] = SampleOne(
-        {logits, vocab}, row, {ThreadScratch<SampleCandidate>("Sample", worker, vocab), vocab});
+        {logits, vocab}, row, {ThreadScratch<SampleCandidate>("Sample", worker, vocab), vocab},
+        kernels_.sample_weight_sum);
   });
 }
 

@@ -53,9 +53,13 @@ class LocalModelRunner final : public ModelRunner {
       model_->Forward(*backend_, step.batch, pool_.views(), *workspace_, options_.probe);
     result_.samples.resize(step.sample.size());
     if (!step.sample.empty()) {
+      backend_->Synchronize();
+      Stopwatch sampling;
       const TensorView logits =
           workspace_->logits().Rows(0, static_cast<int64_t>(step.batch.logits_rows.size()));
       backend_->Sample({.logits = logits, .rows = step.sample, .results = result_.samples});
+      backend_->Synchronize();
+      result_.sample_seconds = sampling.Lap();
     }
     backend_->Synchronize();
     result_.forward_seconds = watch.Lap();

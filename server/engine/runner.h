@@ -24,7 +24,8 @@ struct StepResult {
   std::vector<SampleResult> samples;   // as Step::sample
   std::vector<double> encode_seconds;  // as Step::encode: vision tower
   std::vector<double> cross_kv_seconds;
-  double forward_seconds = 0;
+  double forward_seconds = 0;  // layers, head and drawing
+  double sample_seconds = 0;   // drawing alone
   std::optional<Error> error;  // the device is lost: everyone in flight gets UNAVAILABLE
 };
 

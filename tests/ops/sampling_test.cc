@@ -2,7 +2,11 @@
 #include "kernels/sampling.h"
 
 #include <algorithm>
+#include <limits>
+#include <random>
 
+#include "kernels/cpu/kernels.h"
+#include "kernels/factory.h"
 #include "tests/ops/harness.h"
 
 namespace tessera::ops_test {
@@ -89,6 +93,33 @@ int32_t Plain(const Floats& logits, const SampleRow& row) {
   for (size_t i = 0; i < weights.size(); ++i)
     if ((running += weights[i]) > target) return entries[i].id;
   return -1;
+}
+
+// Every tier's vectors give what the scalar definition gives, to the last bit.
+TEST(SampleWeight, SumsOfWholeVocabularies) {
+  std::mt19937 random(5);
+  for (const float temperature : {0.05f, 0.7f, 1.0f, 3.0f, 1e-30f}) {
+    std::vector<float> logits(1000 + 7);
+    std::normal_distribution<float> normal(0, 9);
+    for (float& l : logits) l = normal(random);
+    logits[3] = -std::numeric_limits<float>::infinity();
+    logits[900] = -1e30f;
+    logits[10] = logits[11] = *std::max_element(logits.begin(), logits.end());
+    const double z_max = static_cast<double>(logits[10]) / temperature;
+    uint64_t expected = 0;
+    for (float l : logits)
+      expected += SampleWeight((static_cast<double>(l) / temperature - z_max) * kSampleLog2E);
+    EXPECT_GE(expected, uint64_t{2} << 40);
+    const auto size = std::ssize(logits);
+    EXPECT_EQ(PlainSampleWeightSum(logits.data(), size, temperature, z_max), expected);
+    for (const std::string& tier : AvailableCpuTiers()) {
+      const cpu::Kernels* kernels = tier == "avx2"     ? cpu::Avx2Kernels()
+                                    : tier == "avx512" ? cpu::Avx512Kernels()
+                                                       : cpu::ReferenceKernels();
+      EXPECT_EQ(kernels->sample_weight_sum(logits.data(), size, temperature, z_max), expected)
+          << tier << " at " << temperature;
+    }
+  }
 }
 
 class Sampling : public BackendTest {

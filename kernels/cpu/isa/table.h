@@ -4,6 +4,7 @@
 #include "kernels/cpu/isa/attend.h"
 #include "kernels/cpu/isa/matmul_tile.h"
 #include "kernels/cpu/isa/rows.h"
+#include "kernels/sampling_sum.h"
 
 namespace tessera::cpu {
 
@@ -52,6 +53,7 @@ constexpr Kernels VectorKernels(std::string_view tier) {
           .layer_norm = LayerNormBody<V>,
           .fma_loop = FmaLoopBody<V>,
           .read_loop = ReadLoopBody<V>,
+          .sample_weight_sum = SampleWeightSumOf<V>,
           .attend_queries = V::kRegisters >= 32 ? 8 : 4,
           .attend = {AttendOf<V, F32>, AttendOf<V, F16>, AttendOf<V, BF16>}};
 }

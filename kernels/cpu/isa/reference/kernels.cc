@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/sampling.h"
+
 namespace tessera::cpu {
 namespace {
 
@@ -161,6 +163,7 @@ constexpr Kernels kReference = {
     .layer_norm = LayerNorm,
     .fma_loop = FmaLoop,
     .read_loop = ReadLoop,
+    .sample_weight_sum = PlainSampleWeightSum,
     .attend_queries = 4,
     .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>},
 };
