@@ -50,6 +50,14 @@ eval-demo: build reference-venv  ## accuracy of the demo model on held-out scene
 bench: build  ## per op GB/s and GFLOP/s against this machine's ceilings; end-to-end times of the demo model
 	@tools/bench.sh
 
+.PHONY: cuda-limits
+cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of every kernel against the checked table
+	@tools/cuda_limits.py
+
+.PHONY: bench-cuda-model
+bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from what the emulator counted
+	@tools/cuda_roofline.py --out docs/performance-cuda.md
+
 .PHONY: format
 format:  ## clang-format over our own sources
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i
