@@ -68,20 +68,20 @@ template <typename T>
 TESSERA_DEVICE void sts(uint32_t address, T value) {
   static_assert(sizeof(T) <= 16 && (sizeof(T) & (sizeof(T) - 1)) == 0);
   if constexpr (sizeof(T) == 16) {
-    const auto v = __builtin_bit_cast(uint4, value);
+    auto v = __builtin_bit_cast(uint4, value);
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
                  "r"(v.z), "r"(v.w) : "memory");
   } else if constexpr (sizeof(T) == 8) {
-    const auto v = __builtin_bit_cast(uint2, value);
+    auto v = __builtin_bit_cast(uint2, value);
     asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(v.x), "r"(v.y) : "memory");
   } else if constexpr (sizeof(T) == 4) {
-    const auto v = __builtin_bit_cast(uint32_t, value);
+    auto v = __builtin_bit_cast(uint32_t, value);
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
   } else if constexpr (sizeof(T) == 2) {
-    const auto v = __builtin_bit_cast(uint16_t, value);
+    auto v = __builtin_bit_cast(uint16_t, value);
     asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(v) : "memory");
   } else {
-    const uint32_t v = __builtin_bit_cast(uint8_t, value);
+    uint32_t v = __builtin_bit_cast(uint8_t, value);
     asm volatile("st.shared.u8 [%0], %1;" ::"r"(address), "r"(v) : "memory");
   }
 }
@@ -127,20 +127,20 @@ TESSERA_DEVICE void stg(T* pointer, T value) {
   static_assert(sizeof(T) <= 16 && (sizeof(T) & (sizeof(T) - 1)) == 0);
   const size_t address = __cvta_generic_to_global(pointer);
   if constexpr (sizeof(T) == 16) {
-    const auto v = __builtin_bit_cast(uint4, value);
+    auto v = __builtin_bit_cast(uint4, value);
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y),
                  "r"(v.z), "r"(v.w) : "memory");
   } else if constexpr (sizeof(T) == 8) {
-    const auto v = __builtin_bit_cast(uint2, value);
+    auto v = __builtin_bit_cast(uint2, value);
     asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(v.x), "r"(v.y) : "memory");
   } else if constexpr (sizeof(T) == 4) {
-    const auto v = __builtin_bit_cast(uint32_t, value);
+    auto v = __builtin_bit_cast(uint32_t, value);
     asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(v) : "memory");
   } else if constexpr (sizeof(T) == 2) {
-    const auto v = __builtin_bit_cast(uint16_t, value);
+    auto v = __builtin_bit_cast(uint16_t, value);
     asm volatile("st.global.b16 [%0], %1;" ::"l"(address), "h"(v) : "memory");
   } else {
-    const uint32_t v = __builtin_bit_cast(uint8_t, value);
+    uint32_t v = __builtin_bit_cast(uint8_t, value);
     asm volatile("st.global.u8 [%0], %1;" ::"l"(address), "r"(v) : "memory");
   }
 }
