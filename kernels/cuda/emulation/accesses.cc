@@ -8,13 +8,14 @@
 
 namespace tessera::cuda::emulation {
 
-void* Block::Shared(Thread& me, uint32_t address, uint32_t bytes, Access, Site site,
-                    const char* word) {
+uint32_t Block::CheckShared(Thread& me, uint32_t address, uint32_t bytes, Site site,
+                            const char* word) {
   if (address % bytes != 0) {
     Fail(me, DefectKind::kMisaligned, site,
          fmt::format("{} of {} bytes at shared address {}", word, bytes, address));
   }
-  if (address > launch().smem_bytes || bytes > launch().smem_bytes - address) {
+  const auto dynamic = static_cast<uint32_t>(launch().smem_bytes);
+  if (address > dynamic || bytes > dynamic - address) {
     const bool known = std::ranges::any_of(statics_, [&](const Static& s) {
       return address >= s.begin && address - s.begin <= s.bytes &&
              bytes <= s.bytes - (address - s.begin);
@@ -22,13 +23,68 @@ void* Block::Shared(Thread& me, uint32_t address, uint32_t bytes, Access, Site s
     if (!known) {
       Fail(me, DefectKind::kBounds, site,
            fmt::format("{} of {} bytes at shared address {}; the block has {} bytes", word, bytes,
-                       address, launch().smem_bytes));
+                       address, dynamic));
+    }
+  }
+  return checked_ ? checks_->sites.Number(site, word) : 0;
+}
+
+void* Block::Shared(Thread& me, uint32_t address, uint32_t bytes, Access access, Site site,
+                    const char* word) {
+  const uint32_t number = CheckShared(me, address, bytes, site, word);
+  if (checked_) {
+    const uint32_t warp = me.warp->index;
+    const SharedShadow::Finding finding =
+        checks_->shared.Check(address, bytes, access, warp, me.lane, number, checks_->clocks);
+    if (finding.verdict != SharedShadow::Verdict::kFine) Report(me, finding, site, word);
+    checks_->logs[warp].Add(me.lane, number, address, bytes, WarpAccess::Space::kShared,
+                            access != Access::kLoad, access == Access::kAtomic, false);
+  }
+  return arena_ + address;
+}
+
+void* Block::SharedRow(Thread& me, uint32_t address, Site site) {
+  const uint32_t number = CheckShared(me, address, 16, site, Name(Meeting::kLdmatrix));
+  if (checked_) {
+    const SharedShadow::Finding finding =
+        checks_->shared.CheckRow(address, me.warp->index, me.lane, number, checks_->clocks);
+    if (finding.verdict != SharedShadow::Verdict::kFine) {
+      Report(me, finding, site, Name(Meeting::kLdmatrix));
     }
   }
   return arena_ + address;
 }
 
-void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access, Site site,
+void Block::Report(Thread& me, const SharedShadow::Finding& finding, Site site, const char* word) {
+  using Verdict = SharedShadow::Verdict;
+  if (finding.verdict == Verdict::kUninitialised) {
+    Fail(me, DefectKind::kUninitialised, site,
+         fmt::format("{} of shared address {}, which nobody wrote", word, finding.address));
+  }
+  const SiteTable::Entry& other = checks_->sites[finding.other_site];
+  const auto place = fmt::format("{} of thread {} at {}:{}", other.word, finding.other_thread,
+                                 other.site.file, other.site.line);
+  if (finding.verdict == Verdict::kPending) {
+    Fail(me, DefectKind::kUnwaitedCopy, site,
+         fmt::format("{} of shared address {} before the {} has been waited for", word,
+                     finding.address, place));
+  }
+  Fail(me, DefectKind::kRace, site,
+       fmt::format("{} of shared address {} races with the {}", word, finding.address, place));
+}
+
+void Block::Report(Thread& me, const GlobalShadow::Finding& finding, Site site, const char* word) {
+  // Another worker's table only grows, and this entry was there before its number was stored.
+  const SiteTable::Entry& other = (*state_->sites[finding.other_worker])[finding.other_site];
+  const auto block = finding.other_block
+                         ? fmt::format("block {} ", finding.other_run - checks_->actor.first_run())
+                         : std::string();
+  Fail(me, DefectKind::kRace, site,
+       fmt::format("{} of global memory races with the {} of {}thread {} at {}:{}", word,
+                   other.word, block, finding.other_thread, other.site.file, other.site.line));
+}
+
+void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access access, Site site,
                     const char* word) {
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   const Allocation*& recent = recent_[static_cast<uint32_t>(site.line) % recent_.size()];
@@ -48,6 +104,20 @@ void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access, Sit
     Fail(me, DefectKind::kMisaligned, site,
          fmt::format("{} of {} bytes at byte {} of an allocation", word, bytes,
                      address - recent->begin));
+  }
+  if (checked_) {
+    const uint32_t warp = me.warp->index;
+    const uint32_t number = checks_->sites.Number(site, word);
+    if (access == Access::kAtomic) {
+      checks_->actor.Atomic(address, warp, me.lane, state_->publications);
+    }
+    const GlobalShadow::Finding finding = recent->Shadow().Check(
+        address - recent->begin, bytes, access == Access::kCopy ? Access::kLoad : access, warp,
+        me.lane, number, checks_->actor, checks_->clocks);
+    if (finding.race) Report(me, finding, site, word);
+    checks_->logs[warp].Add(me.lane, number, address, bytes, WarpAccess::Space::kGlobal,
+                            access == Access::kStore, access == Access::kAtomic,
+                            access == Access::kCopy);
   }
   return const_cast<void*>(pointer);
 }
@@ -73,19 +143,20 @@ uint32_t Block::StaticArray(Thread& me, size_t bytes, const char* name, Site sit
   statics_.push_back({site, begin, static_cast<uint32_t>(bytes)});
   std::memset(arena_ + begin, 0xff, bytes);
   static_end_ = (begin + static_cast<uint32_t>(bytes) + 15) / 16 * 16 + 16;
+  if (checked_) checks_->shared.Grow(static_end_);
   return begin;
 }
 
 void Block::IssueCopy(Thread& me, uint32_t smem, const void* global, uint32_t bytes, bool pred,
                       Site site) {
-  if (pred) Global(me, global, bytes, Access::kLoad, site, "cp_async");
-  void* to = Shared(me, smem, bytes, Access::kCopy, site, "cp_async");
+  if (pred) Global(me, global, bytes, Access::kCopy, site, "cp_async");
+  void* to = Shared(me, smem, bytes, Access::kCopy, site, "cp_async to shared");
   // Whoever reads before the wait shall see it.
   std::memset(to, 0xff, bytes);
   me.copies.push_back({smem, bytes, pred ? global : nullptr, me.copy_group, site});
 }
 
-void Block::WaitCopies(Thread& me, uint32_t open, Site) {
+void Block::WaitCopies(Thread& me, uint32_t open) {
   size_t done = 0;
   for (; done < me.copies.size(); ++done) {
     const PendingCopy& copy = me.copies[done];
@@ -95,10 +166,18 @@ void Block::WaitCopies(Thread& me, uint32_t open, Site) {
     } else {
       std::memcpy(arena_ + copy.smem, copy.global, copy.bytes);
     }
+    if (checked_) {
+      checks_->shared.Complete(copy.smem, copy.bytes, me.warp->index, me.lane,
+                               checks_->sites.Number(copy.site, "cp_async to shared"),
+                               checks_->clocks);
+    }
   }
   me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<ptrdiff_t>(done));
 }
 
-void Block::Fence(Thread&) { std::atomic_thread_fence(std::memory_order_seq_cst); }
+void Block::Fence(Thread& me) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (checked_) checks_->actor.Fence(me.warp->index, me.lane, checks_->clocks);
+}
 
 }  // namespace tessera::cuda::emulation

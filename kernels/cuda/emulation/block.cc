@@ -31,7 +31,10 @@ const char* Name(Meeting meeting) {
   return "?";
 }
 
-Block::Block() : arena_(static_cast<uint8_t*>(::operator new(kArenaBytes, kArenaAlignment))) {}
+Block::Block(uint32_t worker)
+    : worker_(worker),
+      checks_(std::make_unique<Checks>()),
+      arena_(static_cast<uint8_t*>(::operator new(kArenaBytes, kArenaAlignment))) {}
 Block::~Block() { ::operator delete(arena_, kArenaAlignment); }
 
 uint64_t Block::Random() {  // xorshift64*
@@ -82,6 +85,19 @@ void Block::Prepare(LaunchState& state, uint32_t index) {
   static_end_ = (dynamic + 127) / 128 * 128 + 128;  // a gap, so that one past the end is found
   std::memset(arena_, 0xff, dynamic);
   recent_.fill(nullptr);
+  checked_ = state.options.checked;
+  if (!checked_) return;
+  checks_->clocks.Begin(warps_in_use_);
+  checks_->shared.Begin(dynamic, checks_->clocks);
+  checks_->actor.Begin(static_cast<uint32_t>(state.first_run + index),
+                       static_cast<uint32_t>(state.first_run), worker_);
+  for (uint32_t w = 0; w < warps_in_use_; ++w) checks_->logs[w].Drop();
+}
+
+void Block::FlushLog(const Warp& warp) { checks_->logs[warp.index].Flush(checks_->sites); }
+
+Counters* Block::CountersAt(Site site, const char* word) {
+  return checked_ ? &checks_->sites[checks_->sites.Number(site, word)].counters : nullptr;
 }
 
 void Block::Run(LaunchState& state, uint32_t index) {
@@ -109,6 +125,7 @@ void Block::Finish(Thread& me) {
   }
   me.warp->done |= 1u << me.lane;
   ++done_;
+  if (checked_ && me.warp->done == kAllLanes) FlushLog(*me.warp);
   Wait(me);
 }
 
@@ -145,9 +162,18 @@ bool Block::Meet(Thread& me, Meeting meeting, Site site, Operands operands) {
   }
   warp.operands[me.lane] = operands;
   warp.arrived |= 1u << me.lane;
-  if (warp.arrived == kAllLanes) return true;
-  Wait(me);
-  return false;
+  if (warp.arrived != kAllLanes) {
+    Wait(me);
+    return false;
+  }
+  if (checked_) {
+    FlushLog(warp);
+    Counters& counters = *CountersAt(site, Name(meeting));
+    ++counters.instructions;
+    if (meeting == Meeting::kSyncWarp) checks_->clocks.SyncWarp(warp.index);
+    if (meeting != Meeting::kLdmatrix && meeting != Meeting::kMma) ++counters.warp_syncs;
+  }
+  return true;
 }
 
 void Block::Release(Thread& me) {
@@ -176,7 +202,12 @@ void Block::SyncThreads(Thread& me, Site site) {
   }
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
+  if (checked_ && me.warp->at_barrier == kAllLanes) FlushLog(*me.warp);
   if (++barrier_arrived_ < launch().threads) return Wait(me);
+  if (checked_) {
+    checks_->clocks.Barrier(kAllLanes);
+    ++CountersAt(site, "sync_threads")->barriers;
+  }
   OpenBarrier(me);
 }
 
@@ -214,7 +245,9 @@ void Block::NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site) {
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
   barrier.lanes[me.warp->index] |= 1u << me.lane;
+  if (checked_ && barrier.lanes[me.warp->index] == kAllLanes) FlushLog(*me.warp);
   if (++barrier.arrived < threads) return Wait(me);
+  uint32_t met = 0;
   for (uint32_t w = 0; w < warps_in_use_; ++w) {
     if (barrier.lanes[w] == 0) continue;
     if (barrier.lanes[w] != kAllLanes) {
@@ -224,6 +257,11 @@ void Block::NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site) {
     warps_[w].at_barrier = 0;
     warps_[w].ready = kAllLanes;
     ready_warps_ |= 1u << w;
+    met |= 1u << w;
+  }
+  if (checked_) {
+    checks_->clocks.Barrier(met);
+    ++CountersAt(site, "named_barrier")->barriers;
   }
   me.warp->ready &= ~(1u << me.lane);
   barrier = {};

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/emulation/checks.h"
 #include "kernels/cuda/emulation/fiber.h"
 #include "kernels/cuda/emulation/machine.h"
 
@@ -74,13 +75,15 @@ struct LaunchState {
   uint32_t blocks = 0;
   std::atomic<uint32_t> next{0};
   std::atomic<bool> failed{false};
+  Publications publications;
+  std::vector<const SiteTable*> sites;  // by worker
   std::mutex mutex;
   Defect defect;  // the first
 };
 
 class Block {
  public:
-  Block();
+  explicit Block(uint32_t worker);
   ~Block();
 
   // Runs block number `index` of the launch to its end, or to the launch's first defect.
@@ -95,23 +98,31 @@ class Block {
   void SyncThreads(Thread& me, Site site);
   void NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site);
 
-  enum class Access : uint8_t { kLoad, kStore, kAtomic, kCopy };
   // The bytes at `address` of shared memory, or of a global pointer, after the checks.
   void* Shared(Thread& me, uint32_t address, uint32_t bytes, Access access, Site site,
                const char* word);
   void* Global(Thread& me, const void* pointer, uint32_t bytes, Access access, Site site,
                const char* word);
+  // A row of ldmatrix, given by one lane and read by the warp.
+  void* SharedRow(Thread& me, uint32_t address, Site site);
   uint32_t SharedAddress(Thread& me, const void* pointer, Site site);
   uint32_t StaticArray(Thread& me, size_t bytes, const char* name, Site site);
   uint8_t* dynamic_shared() { return arena_; }
 
   void IssueCopy(Thread& me, uint32_t smem, const void* global, uint32_t bytes, bool pred,
                  Site site);
-  void WaitCopies(Thread& me, uint32_t open, Site site);
+  void WaitCopies(Thread& me, uint32_t open);
   void Fence(Thread& me);
 
   // Records the defect, unless the launch has one, and never comes back to this block.
   [[noreturn]] void Fail(Thread& me, DefectKind kind, Site site, std::string what);
+
+  // The counters of a wrapper's call site; nullptr where nothing is counted.
+  Counters* CountersAt(Site site, const char* word);
+  SiteTable& sites() { return checks_->sites; }
+  uint32_t OffsetOf(const void* shared) const {
+    return static_cast<uint32_t>(static_cast<const uint8_t*>(shared) - arena_);
+  }
 
   const KernelLaunch& launch() const { return *state_->launch; }
   const std::array<uint32_t, 3>& position() const { return position_; }
@@ -137,9 +148,16 @@ class Block {
   void OpenBarrier(Thread& last);
   void ExplainStop();  // nobody is ready and not everybody is done
   uint64_t Random();
+  void FlushLog(const Warp& warp);
+  uint32_t CheckShared(Thread& me, uint32_t address, uint32_t bytes, Site site, const char* word);
+  void Report(Thread& me, const SharedShadow::Finding& finding, Site site, const char* word);
+  void Report(Thread& me, const GlobalShadow::Finding& finding, Site site, const char* word);
   std::string Where(uint32_t thread) const;
 
+  const uint32_t worker_;
   LaunchState* state_ = nullptr;
+  bool checked_ = false;
+  std::unique_ptr<Checks> checks_;
   uint32_t index_ = 0;
   std::array<uint32_t, 3> position_{};
   uint32_t warps_in_use_ = 0;

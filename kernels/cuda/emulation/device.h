@@ -42,7 +42,6 @@ using emulation::Site;
 
 namespace emulation {
 inline Thread& Me() { return *current_thread; }
-using Access = Block::Access;
 
 template <typename T>
 inline constexpr bool kMovable = std::is_trivially_copyable_v<T> && sizeof(T) <= 16 &&
@@ -108,8 +107,8 @@ inline void cp_async4(uint32_t smem, const void* global, bool pred, Site site = 
 }
 inline void cp_async_commit() { ++emulation::Me().copy_group; }
 template <int kOpen>
-void cp_async_wait(Site site = Site::Here()) {
-  emulation::Me().block->WaitCopies(emulation::Me(), kOpen, site);
+void cp_async_wait() {
+  emulation::Me().block->WaitCopies(emulation::Me(), kOpen);
 }
 
 inline void sync_threads(Site site = Site::Here()) {

@@ -60,12 +60,28 @@ std::string KernelName(const KernelLaunch& launch) {
 // What one OS thread needs to run blocks.
 class Worker {
  public:
+  explicit Worker(uint32_t index) : block_(index) {}
+
   void RunBlocks(LaunchState& state, const std::vector<uint32_t>& order) {
     const FlushDenormals flush;
     while (!state.failed.load(std::memory_order_relaxed)) {
       const uint32_t next = state.next.fetch_add(1);
       if (next >= state.blocks) break;
       block_.Run(state, order.empty() ? next : order[next]);
+    }
+  }
+
+  const SiteTable& sites() { return block_.sites(); }
+
+  // Moves what was counted into `report`.
+  void TakeCounts(KernelReport& report) {
+    SiteTable& sites = block_.sites();
+    for (uint32_t i = 0; i < sites.size(); ++i) {
+      SiteTable::Entry& entry = sites[i];
+      if (entry.counters == Counters{}) continue;
+      report.counters += entry.counters;
+      report.sites.push_back({entry.site.file, entry.site.line, entry.word, entry.counters});
+      entry.counters = {};
     }
   }
 
@@ -130,7 +146,7 @@ void Machine::StartWorkers() {
   if (pool_ != nullptr) return;
   const unsigned count =
       options_.workers != 0 ? options_.workers : std::max(1u, std::thread::hardware_concurrency());
-  for (unsigned i = 0; i < count; ++i) workers_.push_back(std::make_unique<Worker>());
+  for (unsigned i = 0; i < count; ++i) workers_.push_back(std::make_unique<Worker>(i));
   pool_ = std::make_unique<Pool>();
   for (unsigned i = 1; i < count; ++i) {
     pool_->threads.emplace_back([this, i] { pool_->Loop(*workers_[i]); });
@@ -177,6 +193,7 @@ LaunchStatus Machine::Execute(const KernelLaunch& launch) {
       order[j] = i;
     }
   }
+  for (const auto& worker : workers_) state.sites.push_back(&worker->sites());
   const bool alone = blocks == 1 || workers_.size() == 1;
   if (!alone) {
     const std::lock_guard pool_lock(pool_->mutex);
@@ -190,6 +207,11 @@ LaunchStatus Machine::Execute(const KernelLaunch& launch) {
   if (!alone) {
     std::unique_lock pool_lock(pool_->mutex);
     pool_->idle.wait(pool_lock, [&] { return pool_->busy == 0; });
+  }
+  if (options_.checked) {
+    KernelReport counted{state.name, 1, blocks, {}, {}};
+    for (const auto& worker : workers_) worker->TakeCounts(counted);
+    collector_.Add(counted);
   }
   if (!state.failed) return {};
   collector_.Add(state.defect);

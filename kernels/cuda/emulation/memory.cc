@@ -4,10 +4,17 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/cuda/emulation/global_shadow.h"
+
 namespace tessera::cuda::emulation {
 namespace {
 constexpr std::align_val_t kAlignment{256};  // as cudaMalloc
 }  // namespace
+
+GlobalShadow& Allocation::Shadow() const {
+  std::call_once(once_, [this] { shadow_ = std::make_shared<GlobalShadow>(bytes); });
+  return *shadow_;
+}
 
 void Memory::Add(uintptr_t begin, size_t bytes, bool device) {
   auto allocation = std::make_shared<Allocation>();

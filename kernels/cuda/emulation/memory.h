@@ -16,11 +16,17 @@ struct Allocation {
   uintptr_t begin = 0;
   size_t bytes = 0;
   bool device = true;  // false: host memory that kernels may reach
-  std::shared_ptr<GlobalShadow> shadow;
+
+  // Made at the first checked access; thread safe.
+  GlobalShadow& Shadow() const;
 
   bool Contains(uintptr_t address, size_t count) const {
     return address >= begin && count <= bytes && address - begin <= bytes - count;
   }
+
+ private:
+  mutable std::once_flag once_;
+  mutable std::shared_ptr<GlobalShadow> shadow_;
 };
 
 // The allocations as one launch sees them, ordered by address. Immutable.

@@ -109,6 +109,9 @@ void Mma16x8x16(float* d, const uint32_t* a, const uint32_t* b, bool half, Site 
     MultiplyPlain(f);
   }
   Scatter(f, me.warp->operands);
+  if (Counters* counters = me.block->CountersAt(site, Name(Meeting::kMma))) {
+    counters->matrix_flops += 2 * 16 * 8 * 16;
+  }
   me.block->Release(me);
 }
 

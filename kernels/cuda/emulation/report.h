@@ -55,6 +55,7 @@ struct Counters {
   uint64_t warp_syncs = 0;        // sync_warp and shuffles, once per warp
 
   Counters& operator+=(const Counters& other);
+  bool operator==(const Counters&) const = default;
   // Bytes that moved: whole sectors.
   uint64_t load_moved() const { return load_sectors * 32; }
   uint64_t store_moved() const { return store_sectors * 32; }

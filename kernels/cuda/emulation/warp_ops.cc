@@ -45,7 +45,7 @@ void Ldmatrix(uint32_t* r, uint32_t address, bool transposed, Site site) {
   // The address is checked by the lane that gives it; lanes that give none are not looked at.
   void* row = nullptr;
   if (me.lane < 8 * kCount) {
-    row = me.block->Shared(me, address, 16, Block::Access::kLoad, site, "ldmatrix");
+    row = me.block->SharedRow(me, address, site);
   }
   if (!me.block->Meet(me, Meeting::kLdmatrix, site, {r, row})) return;
   const auto& operands = me.warp->operands;
@@ -59,6 +59,15 @@ void Ldmatrix(uint32_t* r, uint32_t address, bool transposed, Site site) {
       const uint32_t hi = transposed ? matrix[minor + 1][major] : matrix[major][minor + 1];
       static_cast<uint32_t*>(operands[l][0])[j] = lo | hi << 16;
     }
+  }
+  if (Counters* counters = me.block->CountersAt(site, Name(Meeting::kLdmatrix))) {
+    for (uint32_t j = 0; j < kCount; ++j) {
+      std::array<uint64_t, 8> rows;
+      for (uint32_t i = 0; i < 8; ++i) rows[i] = me.block->OffsetOf(operands[j * 8 + i][1]);
+      counters->wavefronts += MatrixPasses(rows);
+    }
+    counters->ideal_wavefronts += kCount;
+    counters->shared_bytes += 128 * kCount;
   }
   me.block->Release(me);
 }
