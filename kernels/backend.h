@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,6 +64,12 @@ struct ScratchLimits {
   int64_t vocab = 0;           // V of Sample
 };
 
+// Memory of a device of its own; total == 0 where the host's memory is the device's.
+struct DeviceMemory {
+  size_t free = 0;
+  size_t total = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -73,6 +80,11 @@ class Backend {
       const = 0;                            // of activation tensors in memory (the CPU keeps fp32)
   virtual DType operand_dtype() const = 0;  // to which matmul rounds activations: --activations
   virtual int threads() const = 0;
+  virtual std::string_view gemm() const { return "own kernels"; }  // whose matrix product it is
+  virtual DeviceMemory device_memory() const { return {}; }
+  // Set from the first failure of the device on: ops do nothing any more, and what was computed since
+  // is of no use. Asked after Synchronize().
+  virtual std::optional<Error> lost() const { return std::nullopt; }
 
   // Zeroed memory, 64-byte aligned. RESOURCE_EXHAUSTED with the sizes if there is none.
   virtual Result<Storage> Allocate(size_t bytes) = 0;

@@ -15,7 +15,8 @@ struct BackendOptions {
   std::string device = "auto";        // auto, cpu, cuda, cuda-emulated
   std::string cpu_isa = "auto";       // auto, reference, avx2, avx512, amx
   int threads = 0;                    // 0: what the cgroup quota and the affinity mask allow
-  DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16
+  DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16; on CUDA fp32 means bf16
+  bool batch_invariant = false;       // CUDA: results of a row do not depend on the batch
 };
 
 // Errors: unknown name (INVALID_ARGUMENT with the list), a tier this machine lacks, a device that

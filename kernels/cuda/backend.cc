@@ -1,0 +1,198 @@
+#include "kernels/cuda/backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kernels/check.h"
+
+namespace tessera::cuda {
+namespace {
+
+constexpr size_t kBounceBytes = size_t{4} << 20;
+constexpr size_t kStageBytes = size_t{4} << 20;
+constexpr size_t kAlignment = 256;
+
+void FreeDeviceMemory(void* memory) { cuda::Free(memory); }
+
+}  // namespace
+
+Result<std::unique_ptr<CudaBackend>> CudaBackend::Make(const BackendOptions& options) {
+  std::unique_ptr<CudaBackend> backend(new CudaBackend);
+  TESSERA_RETURN_IF_ERROR(backend->Start(options));
+  return backend;
+}
+
+Result<void> CudaBackend::Start(const BackendOptions& options) {
+  dtype_ = options.operand_dtype == DType::kF16 ? DType::kF16 : DType::kBF16;
+  batch_invariant_ = options.batch_invariant;
+  if (LaunchStatus status = OpenDevice(0, props_); !status.ok())
+    return Fail(ErrorCode::kUnavailable, "no CUDA device can be used",
+                {.field = "device", .value = options.device, .detail = status.message});
+  tier_ = fmt::format("sm_{}{}", props_.major, props_.minor);
+  lanes_.resize(1);
+  for (Lane& lane : lanes_) TESSERA_RETURN_IF_ERROR(MakeLane(lane));
+  gemm_name_ = batch_invariant_ ? "own kernels, batch-invariant" : lanes_[0].gemm->name();
+  if (LaunchStatus status = AllocatePinned(kBounceBytes, &bounce_); !status.ok())
+    return Fail(
+        ErrorCode::kResourceExhausted, "no pinned host memory",
+        {.field = "bytes", .value = std::to_string(kBounceBytes), .detail = status.message});
+  return {};
+}
+
+Result<void> CudaBackend::MakeLane(Lane& lane) {
+  if (LaunchStatus status = CreateStream(&lane.stream); !status.ok())
+    return Fail(ErrorCode::kUnavailable, "the CUDA device makes no stream",
+                {.field = "device", .detail = status.message});
+  TESSERA_TRY(lane.staging, Staging::Make(lane.stream, kStageBytes));
+  TESSERA_TRY(lane.gemm, MakeGemm(props_));
+  return {};
+}
+
+void CudaBackend::DestroyLane(Lane& lane) {
+  for (void* slice : lane.slices) DropSlice(slice);
+  lane.slices.clear();
+  lane.staging.reset();
+  lane.gemm.reset();
+  cuda::Free(lane.scratch);
+  DestroyStream(lane.stream);
+}
+
+CudaBackend::~CudaBackend() {
+  for (Lane& lane : lanes_) DestroyLane(lane);
+  FreePinned(bounce_);
+}
+
+Result<Storage> CudaBackend::Allocate(size_t bytes) {
+  void* memory = nullptr;
+  if (LaunchStatus status = cuda::Allocate(std::max<size_t>(bytes, 1), &memory); !status.ok()) {
+    MemoryInfo info;
+    (void)ReadMemoryInfo(info);
+    return Fail(ErrorCode::kResourceExhausted, "out of device memory",
+                {.field = "bytes",
+                 .limit = fmt::format("{} free of {}", info.free, info.total),
+                 .value = std::to_string(bytes),
+                 .detail = status.message});
+  }
+  Storage storage(memory, &FreeDeviceMemory);
+  Zero(memory, bytes);
+  return storage;
+}
+
+Result<void> CudaBackend::Reserve(const ScratchLimits& l) {
+  const auto grow = [](int64_t& to, int64_t value) { to = std::max(to, value); };
+  grow(reserved_.max_rows, l.max_rows);
+  grow(reserved_.widest, l.widest);
+  grow(reserved_.max_heads, l.max_heads);
+  grow(reserved_.max_head_dim, l.max_head_dim);
+  grow(reserved_.max_dense_keys, l.max_dense_keys);
+  grow(reserved_.vocab, l.vocab);
+  const size_t bytes =
+      std::max({AttentionScratchBytes(reserved_, props_), RowsScratchBytes(reserved_, props_),
+                MatMulScratchBytes(reserved_, props_)});
+  for (Lane& lane : lanes_) {
+    if (bytes <= lane.scratch_bytes) continue;
+    Check(cuda::Synchronize(lane.stream));
+    cuda::Free(lane.scratch);
+    lane.scratch = nullptr;
+    lane.scratch_bytes = 0;
+    if (LaunchStatus status = cuda::Allocate(bytes, &lane.scratch); !status.ok())
+      return Fail(ErrorCode::kResourceExhausted, "out of device memory for scratch",
+                  {.field = "bytes", .value = std::to_string(bytes), .detail = status.message});
+    lane.scratch_bytes = bytes;
+  }
+  if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));
+  return {};
+}
+
+void CudaBackend::CopyToHost(void* to, const TensorView& from) {
+  TESSERA_CHECK(from.contiguous(), "CopyToHost: expected a contiguous view, got {}",
+                from.ShapeString());
+  ReadBack(to, from.data, static_cast<size_t>(from.size()) * SizeOf(from.dtype));
+}
+
+void CudaBackend::ReadBack(void* to, const void* from, size_t bytes) {
+  for (size_t done = 0; done < bytes; done += kBounceBytes) {
+    const size_t piece = std::min(kBounceBytes, bytes - done);
+    if (!failed())
+      Check(CopyToHostAsync(bounce_, static_cast<const char*>(from) + done, piece, stream()));
+    if (!failed()) Check(cuda::Synchronize(stream()));
+    if (failed()) {
+      std::memset(static_cast<char*>(to) + done, 0, bytes - done);
+      return;
+    }
+    std::memcpy(static_cast<char*>(to) + done, bounce_, piece);
+  }
+}
+
+void CudaBackend::CopyToDevice(const TensorView& to, const void* from) {
+  TESSERA_CHECK(to.contiguous(), "CopyToDevice: expected a contiguous view, got {}",
+                to.ShapeString());
+  const size_t bytes = static_cast<size_t>(to.size()) * SizeOf(to.dtype);
+  for (size_t done = 0; done < bytes && !failed(); done += kBounceBytes) {
+    const size_t piece = std::min(kBounceBytes, bytes - done);
+    std::memcpy(bounce_, static_cast<const char*>(from) + done, piece);
+    Check(CopyToDeviceAsync(static_cast<char*>(to.data) + done, bounce_, piece, stream()));
+    if (!failed()) Check(cuda::Synchronize(stream()));  // the bounce buffer is free again
+  }
+}
+
+void CudaBackend::Synchronize() {
+  for (Lane& lane : lanes_) {
+    if (failed()) return;
+    Check(cuda::Synchronize(lane.stream));
+    lane.staging->Forget();
+  }
+}
+
+const void* CudaBackend::StageBytes(const void* data, size_t bytes) {
+  const void* device = nullptr;
+  if (!failed()) Check(lane().staging->Stage(data, bytes, &device));
+  return device;
+}
+
+void CudaBackend::ResetScratch() {
+  Lane& l = lane();
+  l.scratch_used = 0;
+  for (void* slice : l.slices) DropSlice(slice);
+  l.slices.clear();
+}
+
+void* CudaBackend::ScratchBytes(const char* op, size_t bytes) {
+  Lane& l = lane();
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  TESSERA_CHECK(l.scratch_used + rounded <= l.scratch_bytes,
+                "{}: scratch: expected at most {} bytes (Reserve), got {} + {}", op,
+                l.scratch_bytes, l.scratch_used, bytes);
+  void* slice = nullptr;
+  if (failed()) return nullptr;
+  Check(Slice(l.scratch, l.scratch_used, bytes, &slice));
+  l.scratch_used += rounded;
+  if (slice != nullptr) l.slices.push_back(slice);
+  return slice;
+}
+
+void CudaBackend::Zero(void* memory, size_t bytes) {
+  if (!failed() && bytes > 0) Check(FillAsync(memory, 0, bytes, stream()));
+}
+
+void CudaBackend::Check(const LaunchStatus& status) {
+  if (!status.ok() && !failed()) error_ = status;
+}
+
+std::optional<Error> CudaBackend::lost() const {
+  if (!error_) return std::nullopt;
+  return Error{.code = ErrorCode::kUnavailable,
+               .what = "the device was lost",
+               .field = "device",
+               .value = std::string(name()),
+               .detail = fmt::format("error {}: {}", error_->code, error_->message)};
+}
+
+DeviceMemory CudaBackend::device_memory() const {
+  MemoryInfo info;
+  if (!ReadMemoryInfo(info).ok()) return {.free = 0, .total = props_.memory_bytes};
+  return {.free = info.free, .total = info.total};
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,102 @@
+// MatMul: the library's product. Where its own epilogue (alpha, beta, addend) says all, that is the
+// one call; else the product goes to scratch as fp32 and a kernel does the rest. Under
+// --batch-invariant our own kernel does all of it.
+#include "kernels/check.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/rows.h"
+
+namespace tessera::cuda {
+namespace {
+
+RowType TypeOf(DType dtype) {
+  return dtype == DType::kF32   ? RowType::kF32
+         : dtype == DType::kF16 ? RowType::kF16
+                                : RowType::kBf16;
+}
+
+RowActivation ActivationOf(Activation activation) { return static_cast<RowActivation>(activation); }
+
+}  // namespace
+
+size_t MatMulScratchBytes(const ScratchLimits& limits, const DeviceProps&) {
+  return static_cast<size_t>(limits.max_rows * limits.widest) * sizeof(float);
+}
+
+void CudaBackend::MatMul(const MatMulArgs& args) {
+  ShapeCheck check("MatMul");
+  check.NotNull("w", args.w);
+  check.View("x", args.x, "RK", dtype_);
+  check.Extent("w", 'K', args.w->k());
+  check.Extent("w", 'N', args.w->n());
+  check.View("out", args.out, "RN", args.out.dtype);
+  if (args.residual.data != nullptr) check.View("residual", args.residual, "RN", args.out.dtype);
+  TESSERA_CHECK(args.out.dtype == dtype_ || args.out.dtype == DType::kF32,
+                "MatMul: out: expected {} or fp32, got {}", Name(dtype_), Name(args.out.dtype));
+  if (failed() || check['R'] == 0) return;
+
+  const auto& w = static_cast<const CudaPackedMatrix&>(*args.w);
+  TESSERA_CHECK(w.dtype() == dtype_, "MatMul: w: expected {}, got {}", Name(dtype_),
+                Name(w.dtype()));
+  if (batch_invariant_) {
+    Check(LaunchMatMulFixed(TypeOf(dtype_), TypeOf(args.out.dtype),
+                            {.x = args.x.data,
+                             .w = w.data(),
+                             .bias = args.bias,
+                             .residual = args.residual.data,
+                             .out = args.out.data,
+                             .x_stride = args.x.stride[0],
+                             .residual_stride = args.residual.stride[0],
+                             .out_stride = args.out.stride[0],
+                             .rows = check['R'],
+                             .n = static_cast<int32_t>(check['N']),
+                             .k = static_cast<int32_t>(check['K']),
+                             .k_stored = static_cast<int32_t>(w.stored_k()),
+                             .gate = args.gate,
+                             .activation = ActivationOf(args.activation)},
+                            stream()));
+    return;
+  }
+  GemmArgs gemm{.dtype = dtype_,
+                .out_dtype = args.out.dtype,
+                .rows = check['R'],
+                .n = check['N'],
+                .k = check['K'],
+                .x = args.x.data,
+                .x_stride = args.x.stride[0],
+                .w = w.data(),
+                .w_stride = w.stored_k(),
+                .out = args.out.data,
+                .out_stride = args.out.stride[0]};
+  if (args.bias == nullptr && args.activation == Activation::kNone) {
+    gemm.alpha = args.gate;
+    if (args.residual.data != nullptr) {
+      gemm.beta = 1;
+      gemm.addend = args.residual.data;
+      gemm.addend_stride = args.residual.stride[0];
+    }
+    Check(lane().gemm->Run(gemm, stream()));
+    return;
+  }
+  ResetScratch();
+  auto* y = Scratch<float>("MatMul", static_cast<size_t>(gemm.rows * gemm.n));
+  gemm.out_dtype = DType::kF32;
+  gemm.out = y;
+  gemm.out_stride = gemm.n;
+  if (failed()) return;
+  Check(lane().gemm->Run(gemm, stream()));
+  Check(LaunchEpilogue(RowType::kF32, TypeOf(args.out.dtype),
+                       {.y = y,
+                        .bias = args.bias,
+                        .residual = args.residual.data,
+                        .out = args.out.data,
+                        .y_stride = gemm.n,
+                        .residual_stride = args.residual.stride[0],
+                        .out_stride = args.out.stride[0],
+                        .rows = gemm.rows,
+                        .columns = gemm.n,
+                        .gate = args.gate,
+                        .activation = ActivationOf(args.activation)},
+                       stream()));
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,19 @@
+// What the server and the CUDA library agree on.
+#pragma once
+
+#include "base/error.h"
+#include "kernels/backend.h"
+#include "kernels/factory.h"
+
+namespace tessera::cuda {
+
+// Raised with every change of kernels/backend.h, ops.h or factory.h: both sides share C++ types.
+inline constexpr int kPluginVersion = 1;
+inline constexpr const char* kPluginSymbol = "TesseraCreateBackend";
+
+// 0: *backend is a new backend, owned by the caller. -1: *error says why not. Else: the library's
+// own version, which is not the caller's.
+using CreateBackendFunction = int (*)(int abi_version, const BackendOptions* options,
+                                      Backend** backend, Error* error);
+
+}  // namespace tessera::cuda
