@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ctime>
 #include <string>
 #include <thread>
 #include <vector>
@@ -32,11 +31,6 @@ Result<ProvenanceText> Render(std::string_view source, const Json& messages = kO
   return chat_template->Render(messages, options);
 }
 
-// Of the processor, so that a busy machine does not count.
-double SecondsSince(std::clock_t begin) {
-  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
-}
-
 TEST(ChatTemplateBounds, DeepNestingIsAnErrorAtLoad) {
   for (const std::string& source :
        {"{{ " + Repeat("(", 100'000) + "1" + Repeat(")", 100'000) + " }}",
@@ -60,68 +54,90 @@ TEST(ChatTemplateBounds, DeepNestingIsAnErrorAtLoad) {
       ChatTemplate::Compile("{% if a %}" + Repeat("{% elif a %}", 10'000) + "{% endif %}", "t"));
 }
 
+// Each ends at a limit, and at the one meant for it: what is counted are steps, levels and bytes,
+// so that no machine is too slow for this test.
 TEST(ChatTemplateBounds, RunawayTemplatesEnd) {
-  const char* const kSources[] = {
-      "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-      "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
-      "{% macro a(n) %}{% for i in [1] %}{% if 1 %}{{ b(n) }}{% endif %}{% endfor %}{% endmacro "
-      "%}{% macro b(n) %}{{ a(n) ~ '' }}{% endmacro %}{{ a(1) }}",
-      "{% for x in [[]] recursive %}{{ loop([[]]) }}{% endfor %}",
-      "{% set ns = namespace(s='a') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% "
-      "endfor %}",
-      "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% "
-      "endfor %}",
-      "{% set ns = namespace(s=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor "
-      "%}{{ ns.s }}",
-      "{% set ns = namespace(s=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor "
-      "%}{{ ns.s|tojson }}",
-      "{% set ns = namespace(s=[], t=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% set "
-      "ns.t = [ns.t] %}{% endfor %}{{ ns.s == ns.t }}",
-      "{% set ns = namespace(s=(), t=()) %}{% for i in range(9999) %}{% set ns.s = (ns.s,) %}{% "
-      "endfor %}{{ {ns.s: 1} }}",
-      "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% "
-      "endfor %}{{ ns.s }}",
-      "{% set ns = namespace(s=[1], t=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] "
-      "%}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}",
-      "{% set ns = namespace() %}{% set ns.l = [ns] %}{{ ns }}",
-      "{{ 'a' * 9999999999 }}",
-      "{{ 'a' * (2 ** 100) }}",
-      "{{ [1] * 9999999999 }}",
-      "{{ [1] * (2 ** 100) }}",
-      "{{ (1,) * 100000000 }}",
-      "{{ 9 ** 9 ** 9 }}",
-      "{{ range(10 ** 9)|list }}",
-      "{{ 'x'|center(9999999999) }}",
-      "{{ 'x'.ljust(9999999999) }}",
-      "{{ 'x'.zfill(9999999999) }}",
-      "{{ '%9999999999d' % 1 }}",
-      "{{ '%.9999999999f' % 1.5 }}",
-      "{{ '%*d' % (2 ** 60, 1) }}",
-      "{{ '{:9999999999}'.format(1) }}",
-      "{{ '{:.9999999999f}'.format(1.5) }}",
-      "{{ 'a\nb'|indent(9999999999) }}",
-      "{{ [1]|tojson(indent=9999999999) }}",
-      "{{ [1]|batch(9999999999, 0)|list }}",
-      "{{ [1]|slice(9999999999)|list }}",
-      "{{ 'a\tb'.expandtabs(9999999999999) * 999 }}",
-      "{{ ('a' * 4000000).replace('a', 'bbbb') }}",
-      "{{ ('a' * 4000000).replace('', 'b') }}",
-      "{{ ','.join('a' * 4000000) }}",
-      "{{ ('a,' * 2000000).split(',') | length }}{{ ('a,' * 2000000).split(',') | length }}",
-      "{% for i in range(9999) %}{{ 'a' * 9999 }}{% endfor %}",
-      "{{ 'a'.join(['b' * 3000000] * 50) }}",
-      "{% set ns = namespace(d={}) %}{% for i in range(99999) %}{% set ns.d = dict(ns.d, "
-      "**{i|string: i}) %}{% endfor %}",
-      "{{ 1.5|round(999999999) ~ (10 ** 400) }}",
+  constexpr int64_t kMostSteps = 500'000;
+  const char* const kSteps =
+      "takes more than 500896 steps";  // with those of the message's 56 bytes
+  const char* const kDepth = "nests deeper than 1000 levels";
+  const char* const kText = "a text of the template grows beyond 4194752 bytes";
+  const char* const kHeld = "the template holds more than 67112448 bytes";
+  const char* const kBits = "an integer grows beyond 128 bits";
+  const char* const kPrecision = "a width or precision of more than 1048576";
+  const struct {
+    const char* reason;
+    const char* source;
+  } kCases[] = {
+      {kSteps, "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"},
+      {kDepth, "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"},
+      {kDepth, "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}"},
+      {kDepth,
+       "{% macro a(n) %}{% for i in [1] %}{% if 1 %}{{ b(n) }}{% endif %}{% endfor %}{% endmacro "
+       "%}{% macro b(n) %}{{ a(n) ~ '' }}{% endmacro %}{{ a(1) }}"},
+      {kDepth, "{% for x in [[]] recursive %}{{ loop([[]]) }}{% endfor %}"},
+      {kText,
+       "{% set ns = namespace(s='a') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% "
+       "endfor %}"},
+      {kSteps,
+       "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% "
+       "endfor %}"},
+      {"recursion depth exceeded while getting the repr",
+       "{% set ns = namespace(s=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor "
+       "%}{{ ns.s }}"},
+      {"recursion depth exceeded while encoding a JSON object",
+       "{% set ns = namespace(s=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor "
+       "%}{{ ns.s|tojson }}"},
+      {"recursion depth exceeded in comparison",
+       "{% set ns = namespace(s=[], t=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% "
+       "set ns.t = [ns.t] %}{% endfor %}{{ ns.s == ns.t }}"},
+      {"recursion depth exceeded in comparison",
+       "{% set ns = namespace(s=(), t=()) %}{% for i in range(9999) %}{% set ns.s = (ns.s,) %}{% "
+       "endfor %}{{ {ns.s: 1} }}"},
+      {kSteps,
+       "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% "
+       "endfor %}{{ ns.s }}"},
+      {kSteps,
+       "{% set ns = namespace(s=[1], t=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] "
+       "%}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}"},
+      {"recursion depth exceeded while getting the repr",
+       "{% set ns = namespace() %}{% set ns.l = [ns] %}{{ ns }}"},
+      {kText, "{{ 'a' * 9999999999 }}"},
+      {kText, "{{ 'a' * (2 ** 100) }}"},
+      {kSteps, "{{ [1] * 9999999999 }}"},
+      {"a list of the template grows too long", "{{ [1] * (2 ** 100) }}"},
+      {kSteps, "{{ (1,) * 100000000 }}"},
+      {kBits, "{{ 9 ** 9 ** 9 }}"},
+      {"Range too big", "{{ range(10 ** 9)|list }}"},
+      {kText, "{{ 'x'|center(9999999999) }}"},
+      {kText, "{{ 'x'.ljust(9999999999) }}"},
+      {kText, "{{ 'x'.zfill(9999999999) }}"},
+      {kPrecision, "{{ '%9999999999d' % 1 }}"},
+      {kPrecision, "{{ '%.9999999999f' % 1.5 }}"},
+      {"a width of more than 1048576", "{{ '%*d' % (2 ** 60, 1) }}"},
+      {kPrecision, "{{ '{:9999999999}'.format(1) }}"},
+      {kPrecision, "{{ '{:.9999999999f}'.format(1.5) }}"},
+      {kText, "{{ 'a\nb'|indent(9999999999) }}"},
+      {kText, "{{ [1]|tojson(indent=9999999999) }}"},
+      {kSteps, "{{ [1]|batch(9999999999, 0)|list }}"},
+      {kSteps, "{{ [1]|slice(9999999999)|list }}"},
+      {kText, "{{ 'a\tb'.expandtabs(9999999999999) * 999 }}"},
+      {kText, "{{ ('a' * 1500000).replace('a', 'bbbb') }}"},
+      {kText, "{{ ('a' * 2500000).replace('', 'b') }}"},
+      {kSteps, "{{ ','.join('a' * 600000) }}"},
+      {kSteps,
+       "{{ ('a,' * 300000).split(',') | length }}{{ ('a,' * 300000).split(',') | length }}"},
+      {kText, "{% for i in range(9999) %}{{ 'a' * 9999 }}{% endfor %}"},
+      {kText, "{{ 'a'.join(['b' * 3000000] * 50) }}"},
+      {kHeld,
+       "{% set ns = namespace(d={}) %}{% for i in range(99999) %}{% set ns.d = dict(ns.d, "
+       "**{i|string: i}) %}{% endfor %}"},
+      {kBits, "{{ 1.5|round(999999999) ~ (10 ** 400) }}"},
   };
-  for (const char* source : kSources) {
-    const std::clock_t begin = std::clock();
-    const auto rendered = Render(source, kOneMessage, /*steps=*/500'000);
-    const double seconds = SecondsSince(begin);
-    EXPECT_FALSE(rendered) << source;
-    EXPECT_LT(seconds, 20)
-        << source;  // most take milliseconds; sanitizers and busy machines included
+  for (const auto& [reason, source] : kCases) {
+    const auto rendered = Render(source, kOneMessage, kMostSteps);
+    ASSERT_FALSE(rendered) << source;
+    EXPECT_THAT(rendered.error().detail, testing::HasSubstr(reason)) << source;
   }
 }
 
@@ -168,13 +184,9 @@ TEST(ChatTemplateBounds, LargeInputIsLinear) {
         {{"role", i % 2 ? "assistant" : "user"}, {"content", Repeat("words é </think>\n", 60)}});
   }
   const auto chat_template = ChatTemplate::Compile(source, "t");
-  const std::clock_t begin = std::clock();
   const auto rendered = chat_template->Render(messages, {});
-  const double seconds = SecondsSince(begin);
   ASSERT_TRUE(rendered) << rendered.error().Describe();
   EXPECT_GT(rendered->size(), 4'000'000u);
-  EXPECT_LT(seconds, 20);
-  RecordProperty("milliseconds", static_cast<int>(seconds * 1e3));
 
   // Searches stay linear on patterns that make naive ones quadratic.
   const std::string search =
@@ -183,9 +195,8 @@ TEST(ChatTemplateBounds, LargeInputIsLinear) {
       "{{ messages[0].a.rsplit(messages[0].b)|length }}";
   const Json hostile =
       Json::array({{{"a", std::string(1 << 20, 'a')}, {"b", std::string(1 << 19, 'a') + "b"}}});
-  const std::clock_t start = std::clock();
+  // 2^39 comparisons where it is not: CTest's time limit ends that.
   EXPECT_TRUE(Render(search, hostile));
-  EXPECT_LT(SecondsSince(start), 10);
 }
 
 TEST(ChatTemplateBounds, OneTemplateFromManyThreads) {
