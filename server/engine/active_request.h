@@ -1,12 +1,15 @@
 // A request as the engine keeps it from acceptance to its terminal event.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "server/engine/events.h"
+#include "server/engine/prompt_lookup.h"
 #include "server/engine/request.h"
 #include "server/engine/sequence.h"
 #include "server/engine/stop_matcher.h"
@@ -21,12 +24,29 @@ struct ChoiceState {
   std::vector<TokenCount> counts;                   // kept only where a penalty is set
   std::unordered_map<int32_t, size_t> count_index;  // id -> index in counts
   int32_t generated = 0;
+  PromptLookup lookup;
+  int32_t draft_limit = 1;  // doubles when all guesses were right, shrinks to what was
+  int32_t accepted = 0;     // guesses of this step that were right
 
   void Count(int32_t id, bool in_prompt) {
     const auto [it, added] = count_index.try_emplace(id, counts.size());
     if (added) counts.push_back({.id = id});
     TokenCount& count = counts[it->second];
     ++(in_prompt ? count.in_prompt : count.in_output);
+  }
+  // As if `guesses` had been said.
+  std::vector<TokenCount> CountsWith(std::span<const int32_t> guesses) const {
+    std::vector<TokenCount> with = counts;
+    for (int32_t id : guesses) {
+      const auto found = std::find_if(with.begin(), with.end(),
+                                      [&](const TokenCount& count) { return count.id == id; });
+      if (found == with.end()) {
+        with.push_back({.id = id, .in_output = 1});
+      } else {
+        ++found->in_output;
+      }
+    }
+    return with;
   }
 };
 

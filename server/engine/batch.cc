@@ -69,7 +69,8 @@ BuiltBatch BuildBatch(const StepPlan& plan, std::span<const RequestState* const>
                             sequence.pages.begin() + SelfPagesFor(end));
     for (int32_t position = rows.first; position < end; ++position) {
       const int32_t row = static_cast<int32_t>(batch.tokens.size());
-      batch.tokens.push_back(sequence.tokens[position]);
+      const int32_t guess = position - sequence.length();
+      batch.tokens.push_back(guess < 0 ? sequence.tokens[position] : sequence.draft[guess]);
       batch.positions.push_back(position);
       batch.self_slots.push_back(int64_t{sequence.pages[position / kKvBlockTokens]} *
                                      kKvBlockTokens +
@@ -88,9 +89,11 @@ BuiltBatch BuildBatch(const StepPlan& plan, std::span<const RequestState* const>
     }
     if (!rows.sample) continue;
     const int32_t logits_row = static_cast<int32_t>(batch.logits_rows.size());
-    batch.logits_rows.push_back(static_cast<int32_t>(batch.tokens.size()) - 1);
+    for (int32_t row = rows.drafts; row >= 0; --row)
+      batch.logits_rows.push_back(static_cast<int32_t>(batch.tokens.size()) - 1 - row);
     if (sequence.length() > request.prompt_length) {
-      out.draws.push_back({rows.request, rows.sequence, logits_row});
+      for (int32_t drafts = 0; drafts <= rows.drafts; ++drafts)
+        out.draws.push_back({rows.request, rows.sequence, logits_row + drafts, drafts});
       continue;
     }
     for (size_t s = 0; s < request.sequences.size(); ++s) {

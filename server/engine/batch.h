@@ -20,6 +20,7 @@ struct Draw {
   int32_t request = 0;  // index, as in PlannedRows
   int32_t sequence = 0;
   int32_t logits_row = 0;
+  int32_t drafts = 0;  // guesses that stand before it
 };
 
 struct BuiltBatch {
@@ -35,7 +36,8 @@ struct MediaInterval {
 MediaInterval VisibleMedia(std::span<const MediaState> media, int32_t position);
 
 // `requests` and `blocks` as they are after the plan was applied; all pictures of planned rows have
-// their cross pages. The first draw of a prompt is made for every choice from the same row.
+// their cross pages. The first draw of a prompt is made for every choice from the same row. Rows of
+// guesses are drawn from one by one: the draws of a choice are adjacent, ascending by `drafts`.
 BuiltBatch BuildBatch(const StepPlan& plan, std::span<const RequestState* const> requests,
                       const BlockManager& blocks, UnseenRows unseen_rows);
 

@@ -27,6 +27,10 @@ struct EngineOptions {
   int max_running = 64;              // sequences in a step
   int token_budget = 512;            // rows of a step (decode rows first, then prefill chunks)
   double encode_budget_flops = 4e9;  // picture encoding in a step while somebody is decoding
+  // How much longer a step of running streams may take when prompts or pictures join it; 0: as
+  // long as the other limits allow.
+  double slowdown = 2;
+  int speculate = 0;  // guesses a step and choice (server/engine/prompt_lookup.h)
   bool prefix_cache = true;
   std::chrono::seconds stalled_reader{
       30};  // a stream that stays full this long ends RESOURCE_EXHAUSTED
@@ -40,7 +44,8 @@ struct EngineStats {
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
   int64_t images_encoded = 0, image_cache_hits = 0, encode_units = 0;
   int64_t preemptions = 0;
-  int64_t faults = 0;  // exceptions that were contained
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guesses that were run, and that were right
+  int64_t faults = 0;                               // exceptions that were contained
   int32_t waiting = 0, running = 0;
   int32_t self_pages_total = 0, self_pages_free = 0,
           self_pages_cached = 0;  // cached: free but still findable

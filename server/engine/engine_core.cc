@@ -25,6 +25,9 @@ EngineCore::EngineCore(const EngineOptions& options, std::unique_ptr<ModelRunner
       runner_(std::move(runner)),
       decoders_(std::move(decoders)),
       clock_(clock),
+      // 16 rows are a start that hardly anybody notices.
+      pacer_(options.slowdown, 16 * runner_->info().flops_per_token,
+             runner_->info().flops_per_token),
       blocks_(runner_->self_pages(), runner_->cross_pages()) {
   limits_.max_rows = std::max(1, std::min(options.token_budget, runner_->max_rows()));
   limits_.max_logits_rows = std::max(1, runner_->max_logits_rows());
@@ -150,6 +153,8 @@ bool EngineCore::RunOnce() {
   try {
     for (ActiveRequest& request : requests_) view.push_back(&request);
     const std::vector<const RequestState*> states = States(view);
+    if (options_.speculate > 0) MakeDrafts();
+    if (options_.slowdown > 0) limits_.joined_budget_flops = pacer_.budget();
     std::vector<const EncodeJobState*> jobs;
     for (const EncodeJob& job : jobs_) jobs.push_back(&job.state);
     const StepPlan plan = PlanStep(
@@ -178,7 +183,8 @@ void EngineCore::RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>
   step.batch = std::move(built.batch);
   step.batch.page_copies = std::move(copies);
   step.encode = EncodeSlices(plan);
-  step.sample = SampleRows(built.draws, view);
+  std::deque<std::vector<TokenCount>> draft_counts;
+  step.sample = SampleRows(built.draws, view, draft_counts);
 
   const TimePoint begin = clock_.Now();
   StepResult result;
@@ -189,7 +195,13 @@ void EngineCore::RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>
     failed = true;
   }
   ++stats_.steps;
-  stats_.busy_seconds += std::chrono::duration<double>(clock_.Now() - begin).count();
+  const double seconds = std::chrono::duration<double>(clock_.Now() - begin).count();
+  stats_.busy_seconds += seconds;
+  if (!failed) {
+    const auto streams = std::count_if(plan.rows.begin(), plan.rows.end(),
+                                       [](const PlannedRows& rows) { return rows.decode; });
+    pacer_.Observe(static_cast<int>(streams), plan.joined_flops, seconds);
+  }
   ReleaseCopied();
   if (failed) {
     OnStepException(plan, view);
@@ -216,34 +228,6 @@ std::vector<EncodeSlice> EngineCore::EncodeSlices(const StepPlan& plan) const {
                       .cross_pages = blocks_.cross.Find(planned.digest)->pages});
   }
   return slices;
-}
-
-std::vector<SampleRow> EngineCore::SampleRows(const std::vector<Draw>& draws,
-                                              const std::vector<ActiveRequest*>& view) const {
-  std::vector<SampleRow> rows;
-  for (const Draw& draw : draws) {
-    const ActiveRequest& request = *view[draw.request];
-    const SequenceState& sequence = request.state.sequences[draw.sequence];
-    const ChoiceState& choice = request.choices[draw.sequence];
-    const SamplingParams& sampling = request.spec->sampling;
-    SampleRow row{.logits_row = draw.logits_row,
-                  .temperature = sampling.temperature,
-                  .top_k = sampling.top_k,
-                  .top_p = sampling.top_p,
-                  .min_p = sampling.min_p,
-                  .repetition_penalty = sampling.repetition_penalty,
-                  .frequency_penalty = sampling.frequency_penalty,
-                  .presence_penalty = sampling.presence_penalty,
-                  .seed = sampling.seed,
-                  .choice = static_cast<uint32_t>(sequence.choice),
-                  .position = static_cast<uint32_t>(sequence.length()),
-                  .logprobs = sampling.logprobs,
-                  .counts = choice.counts,
-                  .bias = sampling.bias};
-    if (choice.generated < request.spec->min_tokens) row.banned = request.ends;
-    rows.push_back(row);
-  }
-  return rows;
 }
 
 void EngineCore::RetireEncode(const Step& step, const StepPlan& plan, const StepResult& result) {
@@ -283,35 +267,15 @@ void EngineCore::Retire(const StepPlan& plan, const std::vector<ActiveRequest*>&
   for (const PlannedRows& rows : plan.rows) {
     ActiveRequest& request = *view[rows.request];
     SequenceState& sequence = request.state.sequences[rows.sequence];
-    sequence.computed += rows.count;
+    sequence.computed += rows.count - rows.drafts;
+    request.usage.drafted_tokens += rows.drafts;
+    stats_.drafted_tokens += rows.drafts;
     const bool decode = rows.first >= request.state.prompt_length;
     if (&request != timed)
       (decode ? request.timings.decode : request.timings.prefill) += result.forward_seconds;
     timed = &request;
   }
-  // A request with an invalid draw fails before any of its pages can be found by others.
-  for (size_t i = 0; i < draws.size(); ++i) {
-    const SampleResult& sample = result.samples[i];
-    if (sample.invalid || sample.id < 0) {
-      FailInternal(*view[draws[i].request], "the model gave no valid probabilities");
-    }
-  }
-  for (const PlannedRows& rows : plan.rows) {
-    if (!view[rows.request]->ended)
-      RegisterPages(view[rows.request]->state.sequences[rows.sequence]);
-  }
-  for (const PlannedRows& rows : plan.rows) {
-    if (!view[rows.request]->ended) Fork(view[rows.request]->state);
-  }
-  for (size_t i = 0; i < draws.size(); ++i) {
-    ActiveRequest& request = *view[draws[i].request];
-    if (request.ended) continue;
-    try {
-      TakeToken(request, draws[i].sequence, result.samples[i]);
-    } catch (const std::exception&) {
-      FailInternal(request, "the answer could not be put together");
-    }
-  }
+  TakeDraws(plan, view, draws, result);
   // Whoever drew a token alone is not to blame.
   if (!suspects_.empty() && !draws.empty()) suspects_.pop_front();
 }

@@ -28,6 +28,7 @@
 #include "server/engine/engine.h"
 #include "server/engine/runner.h"
 #include "server/engine/scheduler.h"
+#include "server/engine/step_pacer.h"
 
 namespace tessera {
 
@@ -76,10 +77,17 @@ class EngineCore {
   void RetireEncode(const Step& step, const StepPlan& plan, const StepResult& result);
   void OnStepException(const StepPlan& plan, const std::vector<ActiveRequest*>& view);
   void RemoveEnded();
+  // `draft_counts`: what rows behind guesses count; outlives the step.
   std::vector<SampleRow> SampleRows(const std::vector<Draw>& draws,
-                                    const std::vector<ActiveRequest*>& view) const;
+                                    const std::vector<ActiveRequest*>& view,
+                                    std::deque<std::vector<TokenCount>>& draft_counts) const;
   std::vector<EncodeSlice> EncodeSlices(const StepPlan& plan) const;
   std::optional<uint64_t> Isolated();
+
+  // engine_draws.cc
+  void MakeDrafts();
+  void TakeDraws(const StepPlan& plan, const std::vector<ActiveRequest*>& view,
+                 const std::vector<Draw>& draws, const StepResult& result);
 
   // engine_pages.cc
   void Apply(const StepPlan& plan, const std::vector<ActiveRequest*>& view,
@@ -106,6 +114,7 @@ class EngineCore {
   const TextDecoderFactory decoders_;
   const Clock& clock_;
   SchedulerLimits limits_;
+  StepPacer pacer_;
 
   BlockManager blocks_;
   std::list<ActiveRequest> requests_;  // ascending by id

@@ -52,6 +52,8 @@ struct Usage {
   int32_t images = 0;
   int32_t images_encoded = 0;  // the others were found in the cross-K/V pool
   int32_t preemptions = 0;
+  int32_t drafted_tokens = 0;   // guesses that were run (speculation)
+  int32_t accepted_tokens = 0;  // of them, those that the model would have said
 };
 
 struct RequestEnd {

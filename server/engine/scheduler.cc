@@ -87,6 +87,9 @@ class PoolsOutlook {
   std::unordered_set<Digest> lost_;  // entries that end with this plan's preemptions
 };
 
+// Prompts go on, however small the budget: beside decode rows, so few are almost free.
+constexpr double kLeastPrefillRows = 4;
+
 class Planner {
  public:
   Planner(const SchedulerInput& input, const SchedulerLimits& limits)
@@ -107,6 +110,7 @@ class Planner {
 
   StepPlan Plan() {
     PlanDecode();
+    PlanDrafts();
     // Whoever is preempted now comes first again when pages are free: admitting others at once
     // would thrash.
     if (!preempted_active_) PlanAdmissions();
@@ -157,7 +161,7 @@ class Planner {
     std::erase_if(plan_.rows, [&](const PlannedRows& rows) {
       if (rows.request != index) return false;
       rows_left_ += rows.count;
-      logits_left_ += rows.sample ? 1 : 0;
+      logits_left_ += rows.sample ? 1 + rows.drafts : 0;
       pools_.TakeSelf(-(rows.new_pages + (rows.copy_page ? 1 : 0)));
       if (rows.copy_page) {
         pools_.ReshareSelf(request.sequences[rows.sequence].pages[rows.first / kKvBlockTokens]);
@@ -214,8 +218,34 @@ class Planner {
         if (!state_[i].admitted || !state_[i].eligible || !IsDecode(request, request.sequences[s]))
           continue;
         if (decoding >= limits_.max_running || rows_left_ < 1 || logits_left_ < 1) return;
-        if (PlanRows(static_cast<int>(i), static_cast<int>(s), 1, true)) ++decoding;
+        if (!PlanRows(static_cast<int>(i), static_cast<int>(s), 1, true)) continue;
+        plan_.rows.back().decode = true;
+        ++decoding;
       }
+    }
+  }
+
+  // Guesses take only what is left, and leave a page to everybody who runs.
+  void PlanDrafts() {
+    if (!plan_.preemptions.empty()) return;
+    const auto reserve = static_cast<int32_t>(plan_.rows.size());
+    for (PlannedRows& rows : plan_.rows) {
+      const SequenceState& sequence = input_.requests[rows.request]->sequences[rows.sequence];
+      int32_t drafts =
+          std::min({static_cast<int32_t>(sequence.draft.size()), rows_left_, logits_left_});
+      int32_t pages = 0;
+      for (; drafts > 0; --drafts) {
+        const auto held = static_cast<int32_t>(sequence.pages.size()) + rows.new_pages;
+        pages = std::max(0, SelfPagesFor(rows.first + rows.count + drafts) - held);
+        if (pages == 0 || pools_.self_available() >= pages + reserve) break;
+      }
+      if (drafts <= 0) continue;
+      pools_.TakeSelf(pages);
+      rows.new_pages += pages;
+      rows.count += drafts;
+      rows.drafts = drafts;
+      rows_left_ -= drafts;
+      logits_left_ -= drafts;
     }
   }
 
@@ -319,6 +349,8 @@ class Planner {
                    input_.requests[i]->leader() >= 0;
     }
     double budget = limits_.encode_budget_flops;
+    if (StreamsRun() && limits_.joined_budget_flops > 0)
+      budget = std::min(budget, limits_.joined_budget_flops);
     const uint64_t owner = jobs.front()->owner;
     for (const EncodeJobState* job : jobs) {
       if (!others_run && job->owner != owner) break;
@@ -337,6 +369,7 @@ class Planner {
       if (units < left) break;
       finished_.push_back(job->digest);
     }
+    plan_.joined_flops = encode_flops_;
     if (!others_run) encode_flops_ = 0;  // nobody to be kept waiting
   }
 
@@ -350,12 +383,20 @@ class Planner {
     return false;
   }
 
+  // Decode rows are planned before anything that may join them.
+  bool StreamsRun() const { return !plan_.rows.empty() && plan_.rows.front().decode; }
+
   void PlanPrefill() {
     int32_t budget = rows_left_;
     if (encode_flops_ > 0 && limits_.flops_per_token > 0) {
       const double taken = encode_flops_ / limits_.flops_per_token;
       budget = static_cast<int32_t>(std::max<double>(limits_.max_rows / 4, budget - taken));
       budget = std::min(budget, rows_left_);
+    }
+    if (StreamsRun() && limits_.joined_budget_flops > 0 && limits_.flops_per_token > 0) {
+      const double left = (limits_.joined_budget_flops - encode_flops_) / limits_.flops_per_token;
+      const double most = std::max<double>(kLeastPrefillRows, left);
+      if (most < budget) budget = static_cast<int32_t>(most);
     }
     for (size_t i = 0; i < input_.requests.size(); ++i) {
       const RequestState& request = *input_.requests[i];
@@ -373,7 +414,9 @@ class Planner {
         int32_t count = std::min(budget, sequence.length() - done);
         if (count <= 0) continue;
         if (done + count == sequence.length() && logits_left_ < 1) continue;
-        if (PlanRows(static_cast<int>(i), static_cast<int>(s), count, false)) budget -= count;
+        if (!PlanRows(static_cast<int>(i), static_cast<int>(s), count, false)) continue;
+        budget -= count;
+        plan_.joined_flops += count * limits_.flops_per_token;
       }
     }
   }

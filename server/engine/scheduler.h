@@ -14,6 +14,10 @@
 //     encode_budget_flops of it (and at least one unit); otherwise all pictures of one request.
 //  4. Prompts are computed in chunks, oldest first, with the rows that are left; encoding counts
 //  against them.
+//  5. While streams run, pictures and prompts together stay within joined_budget_flops, so that the
+//  streams' steps do not grow longer than is agreed (server/engine/step_pacer.h).
+//  6. Guesses of running choices get rows, logits and pages that nobody else needs at once; nobody
+//  is preempted for a guess.
 // Requests that are paused or past their deadline get nothing.
 #pragma once
 
@@ -32,6 +36,7 @@ struct SchedulerLimits {
   int32_t max_logits_rows = 0;  // of a step
   int32_t max_running = 0;      // choices that generate at the same time
   double encode_budget_flops = 0;
+  double joined_budget_flops = 0;  // 0: no limit
   double flops_per_token = 0;
   bool prefix_cache = true;
 };
@@ -73,6 +78,8 @@ struct PlannedRows {
   bool copy_page =
       false;  // the page of `first` is shared: it is copied, and its copy written (one page more)
   bool sample = false;  // the last row's logits are drawn from
+  bool decode = false;  // the next row of a running choice
+  int32_t drafts = 0;   // the last rows are guesses; each is drawn from, and the row before them
 };
 
 // To be applied in the order of the members.
@@ -81,6 +88,7 @@ struct StepPlan {
   std::vector<PlannedAdmission> admissions;
   std::vector<PlannedSlice> encode;
   std::vector<PlannedRows> rows;  // rows of a request are adjacent
+  double joined_flops = 0;        // estimated, of pictures and prompts
 
   bool empty() const { return encode.empty() && rows.empty(); }
 };

@@ -24,6 +24,8 @@ struct SequenceState {
   int32_t computed = 0;         // tokens [0, computed) have their K/V in pages
   int32_t registered = 0;       // pages [0, registered) have been offered to the prefix cache
   std::vector<int32_t> pages;   // block table
+  // Guesses of what follows `tokens`: rows may be run for them, in their places (speculation).
+  std::vector<int32_t> draft;
   bool finished = false;
   PrefixKeys prefix_keys;
 

@@ -49,7 +49,7 @@ class RandomWalk : public ::testing::TestWithParam<Walk> {};
 
 TEST_P(RandomWalk, WordsAreRightAndNothingLeaks) {
   const Walk& walk = GetParam();
-  int64_t preemptions = 0, cached = 0, steps = 0, hits = 0;
+  int64_t preemptions = 0, cached = 0, steps = 0, hits = 0, accepted = 0;
   for (uint64_t seed = 1; seed <= 24; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     std::mt19937_64 random(seed);
@@ -91,8 +91,12 @@ TEST_P(RandomWalk, WordsAreRightAndNothingLeaks) {
     cached += harness.core().stats().cached_tokens;
     hits += harness.core().stats().image_cache_hits;
     steps += harness.core().stats().steps;
+    accepted += harness.core().stats().accepted_tokens;
   }
-  EXPECT_GT(steps, 2000);
+  EXPECT_GT(steps, walk.options.speculate > 0 ? 1000 : 2000);
+  if (walk.options.speculate > 0) {
+    EXPECT_GT(accepted, 1000);
+  }
   if (walk.options.prefix_cache) {
     EXPECT_GT(cached, 0);
   } else {
@@ -115,6 +119,11 @@ FakeModel Model(int self_pages, int cross_pages, int max_rows, UnseenRows unseen
   return model;
 }
 
+FakeModel Repeating(FakeModel model) {
+  model.answers = 2;
+  return model;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, RandomWalk,
     ::testing::Values(
@@ -125,6 +134,14 @@ INSTANTIATE_TEST_SUITE_P(
         Walk{"zero_tight", Model(22, 8, 32, UnseenRows::kZero), {.max_running = 8}, true},
         Walk{"attend", Model(200, 24, 64, UnseenRows::kAttend), {}, true},
         Walk{"attend_tight", Model(22, 12, 16, UnseenRows::kAttend), {}, true},
+        Walk{"speculating",
+             Repeating(Model(200, 24, 64, UnseenRows::kZero)),
+             {.speculate = 5},
+             true},
+        Walk{"speculating_tight",
+             Repeating(Model(22, 12, 16, UnseenRows::kAttend)),
+             {.speculate = 9},
+             true},
         Walk{"no_prefix_cache",
              Model(28, 12, 64, UnseenRows::kZero),
              {.prefix_cache = false},

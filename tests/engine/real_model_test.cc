@@ -30,6 +30,7 @@ struct Limits {
   int max_rows = 512;
   double encode_budget = 4e9;
   bool prefix_cache = true;
+  int speculate = 0;
   int cross_pictures = 24;
 };
 
@@ -70,6 +71,7 @@ class RealModel : public ::testing::TestWithParam<Setting> {
     EngineOptions engine;
     engine.encode_budget_flops = limits.encode_budget;
     engine.prefix_cache = limits.prefix_cache;
+    engine.speculate = limits.speculate;
     return std::make_unique<EngineCore>(
         engine, *MakeModelRunner(std::move(backend), std::move(model), runner), FakeDecoders(),
         clock_);
@@ -195,6 +197,28 @@ TEST_P(RealModel, PreemptionChangesNoBit) {
   std::unique_ptr<EngineCore> core = Core({.self_pages = 16, .cross_pictures = 4});
   EXPECT_EQ(Run(*core, specs), undisturbed);
   EXPECT_GT(core->stats().preemptions, 2);
+}
+
+// Guesses are verified as rows of a chunk; taken ones are the bits of steps of their own.
+TEST_P(RealModel, SpeculationChangesNoBit) {
+  Specs specs = Sixteen();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    specs[i]->max_tokens = 48;
+    if (i % 5 == 0) specs[i]->n = 2;
+    // A prompt that repeats itself, as code and extraction do.
+    std::vector<int32_t>& prompt = specs[i]->prompt;
+    const std::vector<int32_t> tail(prompt.end() - 8, prompt.end());
+    prompt.insert(prompt.end(), tail.begin(), tail.end());
+  }
+  const std::vector<Words> plain = Alone(specs);
+  std::unique_ptr<EngineCore> core = Core({.speculate = 6});
+  EXPECT_EQ(Run(*core, specs), plain);
+  const EngineStats roomy = core->stats();
+  core = Core({.self_pages = 24, .cross_pictures = 4, .speculate = 6});
+  EXPECT_EQ(Run(*core, specs, 1), plain);
+  EXPECT_GT(core->stats().preemptions, 0);
+  EXPECT_GT(roomy.drafted_tokens, 20);
+  EXPECT_GT(roomy.accepted_tokens, 0);
 }
 
 TEST_P(RealModel, CachesChangeNoBit) {

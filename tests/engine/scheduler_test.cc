@@ -174,6 +174,48 @@ TEST(Scheduler, EncodingCountsAgainstPrefill) {
   EXPECT_EQ(plan.rows[1].count, 18);  // 63 - 90 / 2
 }
 
+TEST(Scheduler, WhatJoinsStreamsStaysWithinTheirBudget) {
+  Table table(64, 8);
+  table.limits.joined_budget_flops = 20;
+  table.Waiting(200);
+  StepPlan plan = table.Plan();
+  EXPECT_EQ(plan.rows[0].count, 64);  // nobody runs: as much as there is
+  table.Decoding(17);
+  plan = table.Plan();
+  ASSERT_EQ(plan.rows.size(), 2u);
+  EXPECT_EQ(plan.rows[0].count, 20);
+  EXPECT_TRUE(plan.rows[1].decode);
+  EXPECT_EQ(plan.joined_flops, 20);
+  table.limits.joined_budget_flops = 1;
+  EXPECT_EQ(table.Plan().rows[0].count, 4);  // however small, it goes on
+  table.limits.joined_budget_flops = 70;
+  table.Waiting(5, {{1, 4}});
+  plan = table.Plan();
+  EXPECT_EQ(plan.encode[0].unit_end, 2);  // 70 of 30 each, although encoding alone might take 3
+  EXPECT_EQ(plan.rows[0].count, 10);
+  EXPECT_EQ(plan.joined_flops, 70);
+}
+
+TEST(Scheduler, GuessesTakeOnlyWhatIsLeft) {
+  Table table(8, 0);
+  RequestState& first = table.Decoding(15);
+  first.sequences[0].draft = {3, 4, 5, 6};
+  table.Decoding(20);
+  StepPlan plan = table.Plan();
+  EXPECT_EQ(plan.rows[0].count, 5);
+  EXPECT_EQ(plan.rows[0].drafts, 4);
+  EXPECT_EQ(plan.rows[0].new_pages, 1);  // tokens 15 to 19
+  EXPECT_EQ(plan.rows[1].drafts, 0);
+  table.limits.max_logits_rows = 4;
+  EXPECT_EQ(table.Plan().rows[0].drafts, 2);  // every row of a guess is drawn from
+  table.limits.max_logits_rows = 16;
+  while (table.blocks.self.available() > 2) table.blocks.self.Allocate();
+  plan = table.Plan();
+  EXPECT_EQ(plan.rows[0].drafts, 1);  // up to its page's end: the two that run may need the others
+  EXPECT_EQ(plan.rows[0].new_pages, 0);
+  EXPECT_TRUE(plan.preemptions.empty());
+}
+
 TEST(Scheduler, AdmissionLeavesAPageForThoseWhoRun) {
   Table table(5, 0);
   table.Decoding(16);

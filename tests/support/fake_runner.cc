@@ -35,7 +35,8 @@ uint64_t SeenValue(const std::vector<uint64_t>& tiles, bool mlp) {
   return h;
 }
 
-SampleResult Draw(uint64_t history, const SampleRow& row, int vocab) {
+SampleResult Draw(uint64_t history, const SampleRow& row, const FakeModel& model) {
+  const int vocab = model.vocab;
   uint64_t h = history;
   if (row.temperature > 0) h = Mix(Mix(Mix(h, row.seed), row.choice), row.position);
   if (row.repetition_penalty != 1 || row.frequency_penalty != 0 || row.presence_penalty != 0) {
@@ -48,6 +49,8 @@ SampleResult Draw(uint64_t history, const SampleRow& row, int vocab) {
   }
   SampleResult result;
   result.id = static_cast<int32_t>(h % static_cast<uint64_t>(vocab));
+  if (model.answers > 0)
+    result.id = 30 + static_cast<int32_t>(h % static_cast<uint64_t>(model.answers));
   while (std::find(row.banned.begin(), row.banned.end(), result.id) != row.banned.end())
     result.id = (result.id + 1) % vocab;
   if (row.logprobs >= 0) {
@@ -224,7 +227,7 @@ SampleResult FakeRunner::Sample(const SampleRow& sample, const Batch& batch) con
       history = Mix(history, self_[slot]);
       if (nan_[slot]) return {.invalid = true};
     }
-    return Draw(history, sample, model_.vocab);
+    return Draw(history, sample, model_);
   }
   TESSERA_CHECK(false, "a drawn row of no sequence");
 }
@@ -288,7 +291,7 @@ std::vector<int32_t> FakeAnswer(const FakeModel& model, const PreparedRequest& r
     }
     row.counts = counts;
     if (static_cast<int>(answer.size()) < request.min_tokens) row.banned = ends;
-    const int32_t id = Draw(history, row, model.vocab).id;
+    const int32_t id = Draw(history, row, model).id;
     answer.push_back(id);
     tokens.push_back(id);
     if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;

@@ -25,6 +25,7 @@ struct FakeModel {
   int max_logits_rows = 32;
   int max_context = 1024;
   int vocab = 61;
+  int answers = 0;  // above 0: only so many different ids are said, from 30 on
   int max_tiles = 4;
   int encode_units = 8;
   double flops_per_unit = 1e9;
