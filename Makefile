@@ -58,6 +58,11 @@ cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of ever
 bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from what the emulator counted
 	@tools/cuda_roofline.py --out docs/performance-cuda.md
 
+.PHONY: bench-peers
+bench-peers: build  ## Tessera and its peers in turn, one report; PEERS_ARGS=--quick takes 3 minutes once all is installed
+	@python3 -B bench/peers/install.py
+	@build/peers-venv/bin/python -B bench/peers/run.py $(PEERS_ARGS)
+
 .PHONY: format
 format:  ## clang-format over our own sources
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i

@@ -1,0 +1,194 @@
+"""The arithmetic of the bench and its three forms: JSON (all samples), text for the terminal, one HTML page.
+
+Standard library only. The result of a run is one dictionary; everything printed is computed from it here:
+  {"machine": {...}, "run": {...}, "ceilings": {...}, "lanes": [{"model", "peer", "weights", "bits", "reason" or
+   "samples": {metric: [numbers]}, "facts": {...}, "foreign": [shares]}], "side": [{"what", "unit", "better", "rows": [...]}]}
+"""
+
+import html
+import json
+import statistics
+
+# metric -> (title, unit, digits, "high" or "low" is better)
+METRICS = {
+    "prefill": ("prefill 512", "tok/s", 1, "high"),
+    "decode": ("decode 128", "tok/s", 1, "high"),
+    "streams_1": ("aggregate, 1 stream", "tok/s", 1, "high"),
+    "streams_4": ("aggregate, 4 streams", "tok/s", 1, "high"),
+    "streams_8": ("aggregate, 8 streams", "tok/s", 1, "high"),
+    "streams_16": ("aggregate, 16 streams", "tok/s", 1, "high"),
+    "streams_1_raw": ("1 stream, load generator not subtracted", "tok/s", 1, "high"),
+    "streams_4_raw": ("4 streams, load generator not subtracted", "tok/s", 1, "high"),
+    "streams_8_raw": ("8 streams, load generator not subtracted", "tok/s", 1, "high"),
+    "streams_16_raw": ("16 streams, load generator not subtracted", "tok/s", 1, "high"),
+    "bandwidth_share": ("decode as a share of the read bandwidth", "%", 0, "high"),
+    "generator_cpu": ("load generator's CPU at most streams, share of the machine", "%", 1, "low"),
+    "peak_memory": ("peak resident memory", "MiB", 0, "low"),
+    "start": ("start to ready", "s", 2, "low"),
+    "joules_per_token": ("energy of decode", "J/token", 2, "low"),
+    "foreign": ("CPU taken by other processes while measuring", "%", 0, "low"),
+}
+OUR_PEER = "Tessera"
+
+
+def spread(samples):
+    """(median, least, most)."""
+    return statistics.median(samples), min(samples), max(samples)
+
+
+def without_generator(tokens, wall, generator_cpu, cpus):
+    """Tokens a second if the load generator had cost nothing: its CPU seconds, spread over all CPUs, come off the wall time.
+
+    At most half the wall time is taken off: beyond that the figure would say more about the generator than about the server.
+    """
+    if wall <= 0 or cpus < 1:
+        raise ValueError("a measurement needs time and a CPU")
+    return tokens / max(wall - generator_cpu / cpus, wall / 2)
+
+
+def ratio(ours, theirs, better):
+    """How many times better ours is; above 1 is for us, whichever direction is better."""
+    if not ours or not theirs:
+        return None
+    return ours / theirs if better == "high" else theirs / ours
+
+
+def ours_of(lanes, lane):
+    """Our lane that `lane` is compared with: same model, same class of weights, measured."""
+    for candidate in lanes:
+        if candidate["peer"] == OUR_PEER and candidate["model"] == lane["model"] and candidate["bits"] == lane["bits"]:
+            return candidate if candidate.get("samples") else None
+    return None
+
+
+def lane_rows(result, metric):
+    """Rows of a metric's table: every lane has one, measured or with the reason why not."""
+    better = METRICS[metric][3]
+    rows = []
+    for lane in result["lanes"]:
+        samples = (lane.get("samples") or {}).get(metric)
+        row = {"model": lane["model"], "name": f"{lane['peer']} {lane['weights']}", "bits": lane["bits"], "peer": lane["peer"]}
+        if samples:
+            row["median"], row["least"], row["most"] = spread(samples)
+            row["count"] = len(samples)
+            ours = ours_of(result["lanes"], lane)
+            mine = (ours or {}).get("samples", {}).get(metric)
+            if lane["peer"] != OUR_PEER and mine:
+                row["ratio"] = ratio(statistics.median(mine), row["median"], better)
+        else:
+            row["reason"] = lane.get("reason") or (lane.get("unmeasured") or {}).get(metric) or "not measured"
+        rows.append(row)
+    return rows
+
+
+def side_rows(table):
+    """Rows of a table beside the lanes (pictures, preprocessing, tokenising), with ratios to the first row that is ours."""
+    ours = next((row for row in table["rows"] if row.get("ours") and row.get("samples")), None)
+    rows = []
+    for row in table["rows"]:
+        out = {"name": row["name"]}
+        if row.get("samples"):
+            out["median"], out["least"], out["most"] = spread(row["samples"])
+            out["count"] = len(row["samples"])
+            if ours and not row.get("ours"):
+                out["ratio"] = ratio(statistics.median(ours["samples"]), out["median"], table["better"])
+        else:
+            out["reason"] = row.get("reason", "not measured")
+        rows.append(out)
+    return rows
+
+
+def number(value, digits):
+    return f"{value:,.{digits}f}"
+
+
+def measured_metrics(result):
+    return [metric for metric in METRICS if any((lane.get("samples") or {}).get(metric) for lane in result["lanes"])]
+
+
+def tables(result):
+    """[(title, unit, digits, rows)] of everything, in the order of the report."""
+    out = []
+    models = list(dict.fromkeys(lane["model"] for lane in result["lanes"]))
+    for model in models:
+        for metric in measured_metrics(result):
+            title, unit, digits, _ = METRICS[metric]
+            rows = [row for row in lane_rows(result, metric) if row["model"] == model]
+            out.append((f"{model}: {title}", unit, digits, rows))
+    for table in result.get("side", []):
+        out.append((table["what"], table["unit"], table.get("digits", 1), side_rows(table)))
+    return out
+
+
+def head_lines(result):
+    """(name, value) pairs: machine, run, ceilings, versions."""
+    machine, run = result["machine"], result["run"]
+    lines = [("date", run["date"]), ("machine", f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB"),
+             ("instructions", " ".join(machine["instructions"])), ("Tessera", run.get("tessera", "?")), ("tier", run.get("tier", "?")),
+             ("mode", run["mode"]), ("rounds", str(run["rounds"])), ("quiet", run["quiet"]), ("energy", run["energy"])]
+    lines += [(f"ceiling: {name}", f"{number(entry['value'], 1)} {entry['unit']}") for name, entry in result["ceilings"].get("values", {}).items()]
+    if result["ceilings"].get("reason"):
+        lines.append(("ceilings", result["ceilings"]["reason"]))
+    for peer, entry in result.get("peers", {}).items():
+        lines.append((peer, "absent: " + entry["reason"] if "reason" in entry else ", ".join(f"{key} {value}" for key, value in entry.items())))
+    return lines
+
+
+def text(result):
+    out = [f"{name:24} {value}" for name, value in head_lines(result)]
+    for title, unit, digits, rows in tables(result):
+        out += ["", f"{title} [{unit}]"]
+        for row in rows:
+            if "reason" in row:
+                out.append(f"  {row['name']:28} -  {row['reason']}")
+                continue
+            compared = f"   Tessera is {row['ratio']:.2f} x" if row.get("ratio") else ""
+            out.append(f"  {row['name']:28} {number(row['median'], digits):>10}  ({number(row['least'], digits)} .. "
+                       f"{number(row['most'], digits)}, n = {row['count']}){compared}")
+    return "\n".join(out) + "\n"
+
+
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.05rem;margin:1.8rem 0 .3rem}table{border-collapse:collapse;width:100%}
+td,th{padding:.18rem .6rem;border-bottom:1px solid #e3e6ea;text-align:left;vertical-align:top}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.r{color:#6a737d}
+.bar{background:#c9d4e0;height:.7rem;min-width:1px}.ours .bar{background:#2563b8}.ours td:first-child{font-weight:600}
+@media(prefers-color-scheme:dark){body{color:#dde3ea;background:#14171b}td,th{border-color:#2b3138}.bar{background:#46525f}}"""
+
+
+def page(result):
+    def cell(value, kind=""):
+        return f"<td class=\"{kind}\">{html.escape(str(value))}</td>"
+
+    out = ["<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tessera beside its peers</title>",
+           f"<style>{STYLE}</style></head><body><h1>Tessera beside its peers</h1>",
+           "<p>Medians with least and most of all rounds, peers in turn within a round, one at a time. The ratio says how many times better "
+           "Tessera's median with weights of the same width is. Everything here was written by the run itself.</p><table>"]
+    out += [f"<tr><th>{html.escape(name)}</th>{cell(value)}</tr>" for name, value in head_lines(result)]
+    out.append("</table>")
+    for title, unit, digits, rows in tables(result):
+        most = max((row["median"] for row in rows if "median" in row), default=0) or 1
+        out.append(f"<h2>{html.escape(title)}</h2><table><tr><th></th><th class=\"n\">{html.escape(unit)}</th><th class=\"n\">spread</th>"
+                   "<th class=\"n\">ratio</th><th style=\"width:32%\"></th></tr>")
+        for row in rows:
+            kind = "ours" if row["name"].startswith(OUR_PEER) else ""
+            if "reason" in row:
+                out.append(f"<tr class=\"{kind}\">{cell(row['name'])}<td class=\"r\" colspan=\"4\">{html.escape(row['reason'])}</td></tr>")
+                continue
+            ratio_text = f"{row['ratio']:.2f} x" if row.get("ratio") else ""
+            width = f"{100 * max(row['median'], 0) / most:.1f}%"
+            out.append(f"<tr class=\"{kind}\">{cell(row['name'])}{cell(number(row['median'], digits), 'n')}"
+                       f"{cell(number(row['least'], digits) + ' .. ' + number(row['most'], digits), 'n')}{cell(ratio_text, 'n')}"
+                       f"<td><div class=\"bar\" style=\"width:{width}\"></div></td></tr>")
+        out.append("</table>")
+    if result["ceilings"].get("output"):
+        out.append(f"<h2>Ops against the ceilings</h2><pre>{html.escape(result['ceilings']['output'])}</pre>")
+    out.append("</body></html>\n")
+    return "\n".join(out)
+
+
+def write(result, folder):
+    """report.json, report.txt, report.html."""
+    (folder / "report.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.txt").write_text(text(result), encoding="utf-8")
+    (folder / "report.html").write_text(page(result), encoding="utf-8")

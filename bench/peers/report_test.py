@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Tests of the report: its arithmetic, and that no lane and no reason is lost."""
+
+import json
+import pathlib
+import tempfile
+import unittest
+
+import ceilings
+import report
+
+
+def lane(peer, bits, model="m", reason=None, unmeasured=None, **samples):
+    out = {"model": model, "peer": peer, "weights": f"w{bits}", "bits": bits}
+    if reason:
+        out["reason"] = reason
+    else:
+        out["samples"] = samples
+    if unmeasured:
+        out["unmeasured"] = unmeasured
+    return out
+
+
+def result(lanes, side=()):
+    return {"machine": {"cpu": "a <processor>", "cpus": 2, "memory_gib": 24.0, "instructions": ["avx2"]},
+            "run": {"date": "2026-01-02", "mode": "quick", "rounds": 2, "quiet": "yes", "energy": "not readable", "tier": "avx2", "tessera": "0.1.0"},
+            "ceilings": {"values": {"reads": {"value": 10.0, "unit": "GB/s"}}, "output": "table"},
+            "peers": {"llama.cpp": {"version": "1"}, "mistralrs": {"reason": "no wheel"}}, "lanes": lanes, "side": list(side)}
+
+
+class Arithmetic(unittest.TestCase):
+    def test_spread_is_median_least_most(self):
+        self.assertEqual(report.spread([3.0, 1.0, 10.0]), (3.0, 1.0, 10.0))
+
+    def test_generator_comes_off_the_wall_time(self):
+        # 100 tokens in 2 s; the generator took 1 CPU second of 2 CPUs: half a second of the machine
+        self.assertAlmostEqual(report.without_generator(100, 2.0, 1.0, 2), 100 / 1.5)
+        self.assertAlmostEqual(report.without_generator(100, 2.0, 0.0, 2), 50.0)
+
+    def test_generator_takes_off_half_at_most(self):
+        self.assertAlmostEqual(report.without_generator(100, 2.0, 3.9, 2), 100.0)
+
+    def test_generator_without_time_is_refused(self):
+        with self.assertRaises(ValueError):
+            report.without_generator(1, 0.0, 0.0, 2)
+
+    def test_ratio_above_one_is_for_us_in_both_directions(self):
+        self.assertAlmostEqual(report.ratio(30.0, 10.0, "high"), 3.0)
+        self.assertAlmostEqual(report.ratio(10.0, 30.0, "low"), 3.0)
+        self.assertIsNone(report.ratio(None, 3.0, "high"))
+        self.assertIsNone(report.ratio(3.0, 0.0, "high"))
+
+
+class Rows(unittest.TestCase):
+    def test_compared_within_model_and_width_only(self):
+        lanes = [lane("Tessera", 16, decode=[20.0]), lane("Tessera", 8, decode=[40.0]), lane("Tessera", 16, model="other", decode=[7.0]),
+                 lane("llama.cpp", 8, decode=[10.0, 10.0, 99.0]), lane("llama.cpp", 4, decode=[5.0])]
+        rows = report.lane_rows(result(lanes), "decode")
+        self.assertAlmostEqual(rows[3]["ratio"], 4.0)
+        self.assertNotIn("ratio", rows[4])  # nothing of ours has that width
+        self.assertNotIn("ratio", rows[0])
+
+    def test_less_is_better_for_memory(self):
+        rows = report.lane_rows(result([lane("Tessera", 16, peak_memory=[100.0]), lane("llama.cpp", 16, peak_memory=[250.0])]), "peak_memory")
+        self.assertAlmostEqual(rows[1]["ratio"], 2.5)
+
+    def test_missing_lane_is_a_row_with_its_reason(self):
+        rows = report.lane_rows(result([lane("Tessera", 16, decode=[1.0]), lane("OpenVINO", 16, reason="no wheel")]), "decode")
+        self.assertEqual(rows[1]["reason"], "no wheel")
+
+    def test_reason_of_one_metric(self):
+        rows = report.lane_rows(result([lane("transformers", 16, decode=[1.0], unmeasured={"streams_8": "has no server here"})]), "streams_8")
+        self.assertEqual(rows[0]["reason"], "has no server here")
+
+    def test_failure_of_ours_leaves_the_others_without_ratio(self):
+        rows = report.lane_rows(result([lane("Tessera", 8, reason="refused"), lane("llama.cpp", 8, decode=[4.0])]), "decode")
+        self.assertEqual(rows[0]["reason"], "refused")
+        self.assertEqual(rows[1]["median"], 4.0)
+        self.assertNotIn("ratio", rows[1])
+
+    def test_side_table(self):
+        rows = report.side_rows({"better": "low", "rows": [{"name": "Tessera", "ours": True, "samples": [2.0]}, {"name": "peer", "samples": [9.0, 8.0, 7.0]},
+                                                           {"name": "gone", "reason": "not installed"}]})
+        self.assertAlmostEqual(rows[1]["ratio"], 4.0)
+        self.assertEqual(rows[2]["reason"], "not installed")
+
+
+class Forms(unittest.TestCase):
+    def setUp(self):
+        self.result = result([lane("Tessera", 16, decode=[20.0, 22.0]), lane("llama.cpp", 16, decode=[10.0]), lane("OpenVINO", 16, reason="<b>broken</b>")],
+                             [{"what": "tokenise", "unit": "ms", "better": "low", "rows": [{"name": "Tessera", "ours": True, "samples": [2.0]}]}])
+
+    def test_text_holds_every_lane_ceiling_and_absent_peer(self):
+        text = report.text(self.result)
+        for wanted in ("Tessera w16", "llama.cpp w16", "<b>broken</b>", "ceiling: reads", "absent: no wheel", "2.10 x", "tokenise [ms]"):
+            self.assertIn(wanted, text)
+
+    def test_page_escapes_what_others_said(self):
+        page = report.page(self.result)
+        self.assertIn("&lt;b&gt;broken&lt;/b&gt;", page)
+        self.assertIn("a &lt;processor&gt;", page)
+        self.assertNotIn("<b>broken", page)
+
+    def test_written_json_holds_all_samples(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report.write(self.result, pathlib.Path(folder))
+            self.assertEqual(json.loads((pathlib.Path(folder) / "report.json").read_text())["lanes"][0]["samples"]["decode"], [20.0, 22.0])
+            self.assertTrue((pathlib.Path(folder) / "report.html").read_text().startswith("<!doctype html>"))
+
+
+class Ceilings(unittest.TestCase):
+    def test_line_of_bench_ops_is_read(self):
+        found = ceilings.parse("tier avx512, 2 threads\nceilings, medians of 9: 123.4 GFLOP/s of fp32 FMAs, 1,021.0 GOP/s of int8 VNNI, "
+                               "12.5 GB/s of reading 0.77 GB\n")
+        self.assertEqual(found["fp32 FMAs"], {"value": 123.4, "unit": "GFLOP/s"})
+        self.assertEqual(found["int8 VNNI"], {"value": 1021.0, "unit": "GOP/s"})
+        self.assertEqual(found["reading"], {"value": 12.5, "unit": "GB/s"})
+
+    def test_output_without_ceilings_is_nothing(self):
+        self.assertEqual(ceilings.parse("MatMul 3 GB/s of something\n"), {})
+
+
+if __name__ == "__main__":
+    unittest.main()

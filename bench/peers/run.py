@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Measures Tessera and its peers in turn on this machine and writes build/peers/report.{json,txt,html}.
+
+  run.py --quick                     about 3 minutes: the 135M model, two rounds, short answers
+  run.py                             135M and 1B, three rounds, prefill 512, decode 128, 1 to 16 streams
+  run.py --models llama-1b --lanes Tessera,llama.cpp --rounds 3 --minutes 10
+"""
+
+import argparse
+import datetime
+import json
+import random
+import subprocess
+import sys
+import time
+
+import ceilings
+import checkpoints
+import clients
+import peers
+import places
+import report
+import side
+import system
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--models", help="comma-separated: " + ", ".join(checkpoints.names()))
+    parser.add_argument("--lanes", default="", help="only lanes whose name begins with one of these, comma-separated")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--streams", help="comma-separated numbers of streams; default 1,4,8,16 (quick: 8)")
+    parser.add_argument("--no-side", action="store_true", help="leave out pictures, preprocessing and tokenising")
+    parser.add_argument("--no-ceilings", action="store_true")
+    parser.add_argument("--quiet-below", type=float, default=0.1, help="start when others take less than this share of the CPUs")
+    parser.add_argument("--quiet-wait", type=float, help="seconds to wait for that in all; then measure and say so; default 600 (quick: 20)")
+    parser.add_argument("--minutes", type=float, help="start nothing new after so many")
+    args = parser.parse_args()
+    args.models = args.models.split(",") if args.models else (["135m"] if args.quick else ["135m", "llama-1b"])
+    args.rounds = args.rounds or (2 if args.quick else 3)
+    args.streams = [int(count) for count in (args.streams or ("8" if args.quick else "1,4,8,16")).split(",")]
+    args.quiet_wait = (20.0 if args.quick else 600.0) if args.quiet_wait is None else args.quiet_wait
+    return args
+
+
+def resolve(model):
+    """"135m" is SmolLM2 where its package is, else random weights of its shape."""
+    if model != "135m":
+        return model
+    try:
+        checkpoints.checkpoint("smollm2-135m")
+        return "smollm2-135m"
+    except checkpoints.Missing as missing:
+        print(f"  smollm2-135m: {missing}; llama-135m (random weights of that shape) instead", flush=True)
+        return "llama-135m"
+
+
+class Bench:
+    def __init__(self, args):
+        self.args, self.begin = args, time.monotonic()
+        self.draw = random.Random(20260101)
+        self.prefill_tokens, self.decode_tokens = 512, 32 if args.quick else 128
+        self.stream_tokens, self.prompt_tokens = 32 if args.quick else 64, 16
+        self.quiet_left = args.quiet_wait
+        wanted = [name.strip().lower() for name in args.lanes.split(",") if name.strip()]
+        chosen = [lane for lane in peers.LANES if not wanted or any(lane.label.lower().startswith(name) for name in wanted)]
+        self.cells = [(model, lane, {"model": model, "peer": lane.peer, "weights": lane.weights, "bits": lane.bits, "samples": {}, "unmeasured": {}})
+                      for model in map(resolve, args.models) for lane in chosen]
+        self.result = {"machine": system.describe(), "run": {
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "mode": "quick" if args.quick else "full",
+            "rounds": args.rounds, "prefill_tokens": self.prefill_tokens, "decode_tokens": self.decode_tokens, "stream_tokens": self.stream_tokens,
+            "energy": system.rapl_reason() or "RAPL, package, read around each measurement", "quiet": "", "loud": []},
+            "ceilings": {}, "peers": json.loads(places.INSTALLED.read_text()), "lanes": [cell for _, _, cell in self.cells], "side": []}
+        done = subprocess.run([places.BIN / "tessera-server", "--version"], capture_output=True, text=True)
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=places.ROOT, capture_output=True, text=True).stdout.strip()
+        self.result["run"]["tessera"] = f"{(done.stdout or '?').splitlines()[0]}, source {commit or '?'}"
+
+    def say(self, line):
+        print(line, flush=True)
+
+    def out_of_time(self):
+        return self.args.minutes is not None and time.monotonic() - self.begin > 60 * self.args.minutes
+
+    def quiet(self):
+        share, waited, calm = system.wait_for_quiet(self.args.quiet_below, max(self.quiet_left, 2.5))
+        self.quiet_left = max(0.0, self.quiet_left - max(0.0, waited - 2.0))
+        run = self.result["run"]
+        if not calm:
+            run["loud"].append(round(share, 2))
+        run["quiet"] = (f"yes: others took less than {self.args.quiet_below:.0%} of the CPUs before each measurement" if not run["loud"] else
+                        f"NO: before {len(run['loud'])} measurements others took up to {max(run['loud']):.0%} of the CPUs")
+
+    def prompt(self, tokens):
+        return [self.draw.randrange(1000, 40000) for _ in range(tokens)]
+
+    def lane(self, model, lane, cell):
+        self.quiet()
+        try:
+            running = peers.start(lane, model, max(self.args.streams))
+        except peers.Unavailable as unavailable:
+            cell["reason"] = str(unavailable)
+            self.say(f"  {model} {lane.label}: {unavailable}")
+            return
+        samples = cell["samples"]
+        add = lambda metric, value: samples.setdefault(metric, []).append(value)  # noqa: E731
+        try:
+            add("start", running.start_seconds)
+            cell["facts"] = running.facts
+            if "tier" in running.facts:
+                self.result["run"]["tier"] = running.facts["tier"]
+            self.measure(running, model, add, cell)
+            if running.peak_memory():
+                add("peak_memory", running.peak_memory() / 2**20)
+        except Exception as error:  # whatever a peer does: its row tells it
+            cell["reason"] = f"{type(error).__name__}: {error}; {running.said()}"
+            self.say(f"  {model} {lane.label}: {cell['reason']}")
+        finally:
+            running.stop()
+        self.say(f"  {model} {lane.label}: " + ", ".join(f"{metric} {values[-1]:.1f}" for metric, values in samples.items() if not metric.endswith("_raw")))
+
+    def measure(self, running, model, add, cell):
+        running.generate(self.prompt(self.prompt_tokens), 4)  # first touches of memory, of code, of caches
+        with system.Window(running.pid) as window:
+            prompt = self.prompt(self.prefill_tokens)
+            answer = running.generate(prompt, 1)
+        add("prefill", (answer.prompt_tokens or len(prompt)) / answer.first)
+        add("foreign", 100 * window.foreign_share)
+        with system.Window(running.pid) as window:
+            answer = running.generate(self.prompt(self.prompt_tokens), self.decode_tokens)
+        rate = (answer.tokens - 1) / (answer.last - answer.first)
+        add("decode", rate)
+        add("foreign", 100 * window.foreign_share)
+        if window.joules is not None:
+            add("joules_per_token", window.joules / answer.tokens)
+        reading = self.result["ceilings"].get("values", {}).get(ceilings.READING)
+        if reading and running.facts.get("weight_bytes"):
+            add("bandwidth_share", 100 * rate * running.facts["weight_bytes"] / (reading["value"] * 1e9))
+        for count in self.args.streams:
+            if not running.serves_streams:
+                cell["unmeasured"].update({f"streams_{count}": "no server in its package", f"streams_{count}_raw": "no server in its package"})
+                continue
+            with system.Window(running.pid) as window:
+                tokens, wall = clients.together(running.generate, [self.prompt(self.prompt_tokens) for _ in range(count)], self.stream_tokens)
+            add(f"streams_{count}", report.without_generator(tokens, wall, window.generator_cpu, system.CPUS))
+            add(f"streams_{count}_raw", tokens / wall)
+            add("foreign", 100 * window.foreign_share)
+            if count == max(self.args.streams):
+                add("generator_cpu", 100 * window.generator_cpu / (wall * system.CPUS))
+
+    def run(self):
+        if not self.args.no_ceilings:
+            self.quiet()
+            self.say("ceilings ...")
+            self.result["ceilings"] = ceilings.measure(self.args.quick)
+        sides = [] if self.args.no_side else [side.Pictures(self.args.rounds, self.args.quick), side.Prepare(self.args.rounds, self.args.quick)]
+        for turn in range(self.args.rounds):
+            self.say(f"round {turn + 1} of {self.args.rounds}")
+            for part in sides:
+                if not self.out_of_time():
+                    self.quiet()
+                    part.round(self.say)
+            for model, lane, cell in self.cells:
+                if "reason" in cell:
+                    continue
+                if self.out_of_time():
+                    if not cell["samples"]:
+                        cell["reason"] = "not reached within --minutes"
+                    continue
+                self.lane(model, lane, cell)
+                self.result["side"] = [table for part in sides for table in part.tables()]
+                report.write(self.result, places.WORK)
+        self.result["side"] = [table for part in sides for table in part.tables()]
+        report.write(self.result, places.WORK)
+
+
+def main():
+    args = parse()
+    bench = Bench(args)
+    bench.run()
+    print()
+    print(report.text(bench.result))
+    print(f"written: {', '.join(str((places.WORK / name).relative_to(places.ROOT)) for name in ('report.html', 'report.json', 'report.txt'))}")
+    if not any(cell["samples"] for _, _, cell in bench.cells if cell["peer"] == report.OUR_PEER):
+        sys.exit("bench-peers: Tessera itself could not be measured")
+
+
+if __name__ == "__main__":
+    main()
