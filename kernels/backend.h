@@ -51,6 +51,14 @@ struct PackSpec {
   // A matrix that is read both as a table (Embedding) and as a matmul operand (tied head): one copy
   // serves both.
   enum class Role : uint8_t { kMatMul, kTable, kTableAndMatMul } role = Role::kMatMul;
+  // int8 and int4: columns that share a scale, 32, 64 or 128. 0: int8 has one scale an output, int4
+  // the backend's default.
+  int group = 0;
+  // int4: a minimum beside each scale.
+  bool minimum = false;
+  // int4: what an error in each column counts when scales are chosen, e.g. the mean square of the
+  // activations that meet it; k numbers, or empty: all the same.
+  std::span<const float> importance = {};
   // Columns beyond a source's own are zero: for inner sizes that a layout pads. 0: as the sources.
   int64_t padded_columns = 0;
 };

@@ -13,9 +13,11 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 const cpu::Kernels* KernelsOf(std::string_view tier) {
+  const CpuFeatures features = DetectCpuFeatures();
   if (tier == "reference") return cpu::ReferenceKernels();
-  if (tier == "avx2") return cpu::Avx2Kernels();
-  if (tier == "avx512") return cpu::Avx512Kernels();
+  if (tier == "avx2") return features.avx_vnni ? cpu::Avx2VnniKernels() : cpu::Avx2Kernels();
+  if (tier == "avx512")
+    return features.avx512_vnni ? cpu::Avx512VnniKernels() : cpu::Avx512Kernels();
   if (tier == "amx") return cpu::AmxKernels();
   return nullptr;
 }

@@ -21,7 +21,8 @@ CpuBackend::CpuBackend(const cpu::Kernels& kernels, int threads, DType operand_d
                 "operand dtype: expected fp32 or bf16, got {}", Name(operand_dtype));
   // What every matmul and attention needs on each thread, whatever the model: a few hundred KiB.
   const size_t bytes =
-      std::max(cpu::MatMulThreadScratchBytes(kernels), cpu::TileAttention::ScratchBytes());
+      std::max({cpu::MatMulThreadScratchBytes(kernels), cpu::QuantThreadScratchBytes(kernels),
+                cpu::TileAttention::ScratchBytes()});
   for (Scratch& scratch : scratch_)
     TESSERA_CHECK(scratch.Reserve(bytes).has_value(), "out of memory at start");
 }

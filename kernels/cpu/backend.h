@@ -23,6 +23,7 @@ enum class Layout : uint8_t {
   kPanels,      // [N / 16][K][16]
   kVnniPanels,  // bf16 for AMX: [N / 16][K / 2][16][2], K rounded up to 32
   kRows,        // [N][K], tables that no matmul reads
+  kQuant,       // int8 and int4: quant.h
 };
 
 class CpuPackedMatrix final : public PackedMatrix {
@@ -34,18 +35,35 @@ class CpuPackedMatrix final : public PackedMatrix {
         stored_k_(stored_k),
         storage_(std::move(storage)) {}
 
+  CpuPackedMatrix(int64_t n, int64_t k, WeightFormat format, const QuantLayout& quant, size_t bytes,
+                  Storage storage)
+      : PackedMatrix(n, k, format, bytes),
+        layout_(Layout::kQuant),
+        stored_k_(quant.stored_k),
+        quant_(quant),
+        storage_(std::move(storage)) {}
+
   Layout layout() const { return layout_; }
   int64_t stored_k() const { return stored_k_; }  // K with the layout's own padding
   int64_t panels() const { return (n() + kLanes - 1) / kLanes; }
   int64_t panel_elements() const { return stored_k_ * kLanes; }
   const void* data() const { return storage_.get(); }
   void* data() { return storage_.get(); }
-  // Where element (row, column) stands, in elements.
+  // Of kQuant alone.
+  const QuantLayout& quant() const { return quant_; }
+  const uint8_t* panel(int64_t index) const {
+    return static_cast<const uint8_t*>(data()) + index * quant_.panel_bytes();
+  }
+  const float* channel_scales(int64_t panel_index) const {
+    return reinterpret_cast<const float*>(panel(panel_index) + quant_.scales_at());
+  }
+  // Where element (row, column) stands, in elements; not of kQuant.
   int64_t IndexOf(int64_t row, int64_t column) const;
 
  private:
   const Layout layout_;
   const int64_t stored_k_;
+  const QuantLayout quant_ = {};
   Storage storage_;
 };
 
@@ -68,6 +86,7 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   DType operand_dtype() const override { return operand_dtype_; }
   int threads() const override { return pool_.threads(); }
+  int PinThreads() { return pool_.Pin(); }  // see ThreadPool::Pin
 
   Result<Storage> Allocate(size_t bytes) override { return AllocateAligned(bytes, true); }
   Result<void> Reserve(const ScratchLimits& limits) override;
@@ -106,6 +125,12 @@ class CpuBackend final : public Backend {
                     int64_t rows);
   void MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
                  int64_t rows);
+  void MatMulQuant(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
+                   int64_t rows);
+  // The finished sums of one row and one item, through the epilogue.
+  void Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n, const float* acc);
+  Result<std::unique_ptr<PackedMatrix>> PackQuant(std::span<const SourceMatrix> sources,
+                                                  const PackSpec& spec, int64_t n, int64_t k);
 
   const cpu::Kernels& kernels_;
   const DType operand_dtype_;

@@ -117,12 +117,15 @@ CpuFeatures DetectCpuFeatures() {
                     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
   if (features.avx512 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
-    if ((edx & kAmxBf16) != 0 && (edx & kAmxTile) != 0) {
+    constexpr unsigned kAmx = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
+    features.avx512_vnni = (ecx & (1u << 11)) != 0;
+    if (features.avx512_vnni && (edx & kAmx) == kAmx) {
       constexpr long kArchReqXcompPerm = 0x1023, kXfeatureXtiledata = 18;
       features.amx = syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
     }
   }
+  if (features.avx2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx))
+    features.avx_vnni = (eax & (1u << 4)) != 0;
   return features;
 }
 #else

@@ -8,7 +8,9 @@ namespace tessera {
 struct CpuFeatures {
   bool avx2 = false;    // AVX2, FMA and F16C, and the system saves their registers
   bool avx512 = false;  // AVX-512 F, BW, DQ and VL
-  bool amx = false;     // AMX tiles and bf16, and the kernel permits their use (arch_prctl)
+  bool amx = false;     // AMX tiles, bf16 and int8, and the kernel permits their use (arch_prctl)
+  // Products of bytes: they choose kernels within a tier, results are the same without them.
+  bool avx_vnni = false, avx512_vnni = false;
 };
 
 // Asks the kernel for permission to use tile registers, for the whole process, where the CPU has

@@ -3,6 +3,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/pack.h"
 
 namespace tessera {
 
@@ -17,6 +18,9 @@ void CpuBackend::Embedding(const EmbeddingArgs& args) {
   ForRows(check['R'], check['C'], [&](int64_t row) {
     float* out = static_cast<float*>(args.out.data) + row * args.out.stride[0];
     const int64_t id = args.ids[static_cast<size_t>(row)];
+    if (table.layout() == cpu::Layout::kQuant)
+      return cpu::DequantizeRow(table.quant(), table.panel(id / cpu::kLanes),
+                                static_cast<int>(id % cpu::kLanes), table.k(), out);
     const auto copy = [&](const auto* data, auto convert) {
       for (int64_t c = 0; c < table.k(); ++c) out[c] = convert(data[table.IndexOf(id, c)]);
     };

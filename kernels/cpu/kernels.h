@@ -10,12 +10,14 @@
 #include <cstdint>
 #include <string_view>
 
+#include "kernels/cpu/quant.h"
 #include "kernels/dtype.h"
 #include "kernels/ops.h"
 
 namespace tessera::cpu {
 
 inline constexpr int kLanes = 16;
+static_assert(kLanes == kQuantLanes);
 
 // acc[r][p * 16 + lane] += sum over k ascending of a[k][r] * w[p][k][lane]: one chain of fp32
 // multiply-adds an element.
@@ -95,6 +97,7 @@ struct Kernels {
   void (*widen[kFormats])(const void* from, float* to, int64_t count) = {};
   void (*amx_tile)(const AmxTile&) = nullptr;
   void (*epilogue)(const EpilogueRow&) = nullptr;
+  QuantKernels quant;  // int8 and int4 weights
 
   void (*gated_activation)(Activation, const float* gate, const float* up, float* out,
                            int64_t n) = nullptr;
@@ -122,6 +125,8 @@ inline constexpr int kMaxAttendQueries = 8;
 const Kernels* ReferenceKernels();
 const Kernels* Avx2Kernels();
 const Kernels* Avx512Kernels();
+const Kernels* Avx2VnniKernels();    // the avx2 tier of processors with AVX-VNNI
+const Kernels* Avx512VnniKernels();  // the avx512 tier of processors with VNNI
 const Kernels* AmxKernels();
 
 }  // namespace tessera::cpu

@@ -77,31 +77,32 @@ void CpuBackend::MatMul(const MatMulArgs& args) {
   check.View("out", args.out, "RN", DType::kF32);
   if (args.residual.data != nullptr) check.View("residual", args.residual, "RN", DType::kF32);
   check.True(w.layout() != cpu::Layout::kRows, "w", "a matrix packed for matmul", 0);
-  for (int64_t row = 0; row < check['R']; row += cpu::kRowBlock) {
-    const int64_t rows = std::min(cpu::kRowBlock, check['R'] - row);
+  const bool quant = w.layout() == cpu::Layout::kQuant;
+  const int64_t block = quant ? cpu::kQuantRowBlock : cpu::kRowBlock;
+  for (int64_t row = 0; row < check['R']; row += block) {
+    const int64_t rows = std::min(block, check['R'] - row);
+    if (quant) {
+      MatMulQuant(args, w, row, rows);
+      continue;
+    }
     w.layout() == cpu::Layout::kVnniPanels ? MatMulAmx(args, w, row, rows)
                                            : MatMulPanels(args, w, row, rows);
   }
 }
 
-namespace {
-
-// The finished sums of one row and one item, through the epilogue.
-void Finish(const cpu::Kernels& kernels, const MatMulArgs& args, int64_t row, int64_t column,
-            int64_t n, const float* acc) {
+void CpuBackend::Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n,
+                        const float* acc) {
   const float* residual = static_cast<const float*>(args.residual.data);
-  kernels.epilogue({.acc = acc,
-                    .bias = args.bias == nullptr ? nullptr : args.bias + column,
-                    .residual = residual == nullptr
-                                    ? nullptr
-                                    : residual + row * args.residual.stride[0] + column,
-                    .out = static_cast<float*>(args.out.data) + row * args.out.stride[0] + column,
-                    .n = n,
-                    .gate = args.gate,
-                    .activation = args.activation});
+  kernels_.epilogue({.acc = acc,
+                     .bias = args.bias == nullptr ? nullptr : args.bias + column,
+                     .residual = residual == nullptr
+                                     ? nullptr
+                                     : residual + row * args.residual.stride[0] + column,
+                     .out = static_cast<float*>(args.out.data) + row * args.out.stride[0] + column,
+                     .n = n,
+                     .gate = args.gate,
+                     .activation = args.activation});
 }
-
-}  // namespace
 
 void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w,
                               int64_t row_begin, int64_t rows) {
@@ -167,7 +168,7 @@ void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
     const int64_t row_end = std::min(rows, tile_end * tile_rows);
     for (int64_t row = tile_begin * tile_rows; row < row_end; ++row)
-      Finish(kernels_, args, row_begin + row, column, columns,
+      Finish(args, row_begin + row, column, columns,
              acc + (row - tile_begin * tile_rows) * acc_stride);
   });
 }
@@ -208,7 +209,7 @@ void CpuBackend::MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w
     const int64_t column = first_panel * kLanes;
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
     for (int64_t row = 0; row < rows; ++row)
-      Finish(kernels_, args, row_begin + row, column, columns, acc + row * kAccStride);
+      Finish(args, row_begin + row, column, columns, acc + row * kAccStride);
   });
 }
 

@@ -15,9 +15,15 @@ inline constexpr int64_t kRowBlock = 128;
 // of any processor.
 inline constexpr int64_t kInnerBlock = 512;
 
+// Rows of int8 and int4 matmuls: their operands are a quarter as large.
+inline constexpr int64_t kQuantRowBlock = 256;
+
 // Accumulators of a row block and widened panels of one item.
 size_t MatMulThreadScratchBytes(const Kernels& kernels);
 // Operand rows of one row block, shared by all threads.
 size_t MatMulSharedScratchBytes(const Kernels& kernels, int64_t k);
+// The same two of matmul_quant.cc.
+size_t QuantThreadScratchBytes(const Kernels& kernels);
+size_t QuantSharedScratchBytes(const QuantLayout& layout);
 
 }  // namespace tessera::cpu

@@ -1,4 +1,6 @@
 // Pack: file tensors to panels, once at load.
+#include "kernels/cpu/pack.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -16,7 +18,8 @@ int64_t CpuPackedMatrix::IndexOf(int64_t row, int64_t column) const {
     case Layout::kPanels: return panel + column * kLanes + row % kLanes;
     case Layout::kVnniPanels:
       return panel + column / 2 * 2 * kLanes + row % kLanes * 2 + column % 2;
-    case Layout::kRows: break;
+    case Layout::kRows:
+    case Layout::kQuant: break;
   }
   return row * stored_k_ + column;
 }
@@ -39,12 +42,55 @@ void LoadRow(const SourceMatrix& source, int64_t row, float* to) {
   }
 }
 
+}  // namespace
+
+void LoadPanel(std::span<const SourceMatrix> sources, int64_t row, float* to) {
+  constexpr int64_t kRun =
+      256;  // columns at a time, so that [columns][16] is filled within a cache
+  const int64_t columns = sources[0].columns;
+  const char* rows[kLanes] = {};
+  DType dtypes[kLanes] = {};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    int64_t in_source = row + lane;
+    size_t s = 0;
+    while (s < sources.size() && in_source >= sources[s].rows) in_source -= sources[s++].rows;
+    if (s == sources.size()) continue;
+    dtypes[lane] = sources[s].dtype;
+    rows[lane] = static_cast<const char*>(sources[s].data) +
+                 in_source * columns * static_cast<int64_t>(SizeOf(dtypes[lane]));
+  }
+  for (int64_t begin = 0; begin < columns; begin += kRun) {
+    const int64_t end = std::min(columns, begin + kRun);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const char* from = rows[lane];
+      const auto store = [&](auto convert) {
+        for (int64_t c = begin; c < end; ++c) to[c * kLanes + lane] = convert(c);
+      };
+      const auto half = [&](int64_t c) {
+        uint16_t bits;
+        std::memcpy(&bits, from + c * 2, 2);
+        return bits;
+      };
+      if (from == nullptr) {
+        store([](int64_t) { return 0.0f; });
+      } else if (dtypes[lane] == DType::kBF16) {
+        store([&](int64_t c) { return BF16ToFloat(half(c)); });
+      } else if (dtypes[lane] == DType::kF16) {
+        store([&](int64_t c) { return F16ToFloat(half(c)); });
+      } else {
+        store([&](int64_t c) {
+          float value;
+          std::memcpy(&value, from + c * 4, 4);
+          return value;
+        });
+      }
+    }
+  }
+}
+
+namespace {
+
 Result<WeightFormat> ChooseFormat(std::span<const SourceMatrix> sources, WeightFormat wanted) {
-  if (wanted == WeightFormat::kInt8 || wanted == WeightFormat::kInt4)
-    return Fail(ErrorCode::kUnimplemented, "the cpu backend has no such weight format",
-                {.field = "weights",
-                 .limit = "one of auto, fp32, fp16, bf16",
-                 .value = std::string(Name(wanted))});
   bool f16 = false, bf16 = false, f32 = false;
   for (const SourceMatrix& source : sources) {
     f32 |= source.dtype == DType::kF32;
@@ -79,6 +125,8 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
   TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
                 "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
+  if (format == WeightFormat::kInt8 || format == WeightFormat::kInt4)
+    return PackQuant(sources, spec, n, k);
   cpu::Layout layout = cpu::Layout::kPanels;
   if (spec.role == PackSpec::Role::kTable) {
     layout = cpu::Layout::kRows;

@@ -1,6 +1,7 @@
 #include "tests/ops/harness.h"
 
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/cpu_info.h"
 #include "kernels/factory.h"
 #include "tests/ops/amx_emulated.h"
 
@@ -14,8 +15,12 @@ constexpr unsigned char kPattern = 0xA5;
 
 std::unique_ptr<Backend> BackendUnderTest::Make(int threads) const {
   std::unique_ptr<Backend> backend;
-  if (tier == "amx-emulated") {
-    backend = std::make_unique<CpuBackend>(AmxEmulatedKernels(), threads, operand_dtype);
+  const cpu::Kernels* kernels = tier == "amx-emulated"   ? &AmxEmulatedKernels()
+                                : tier == "avx2-plain"   ? cpu::Avx2Kernels()
+                                : tier == "avx512-plain" ? cpu::Avx512Kernels()
+                                                         : nullptr;
+  if (kernels != nullptr) {
+    backend = std::make_unique<CpuBackend>(*kernels, threads, operand_dtype);
   } else {
     backend =
         MakeBackend(
@@ -41,6 +46,17 @@ std::vector<BackendUnderTest> BackendsUnderTest() {
     all.push_back({tier + "_bf16", tier, DType::kBF16});
   }
   all.push_back({"amx_emulated_bf16", "amx-emulated", DType::kBF16});
+  return all;
+}
+
+std::vector<BackendUnderTest> QuantBackendsUnderTest() {
+  std::vector<BackendUnderTest> all;
+  for (const std::string& tier : AvailableCpuTiers()) all.push_back({tier, tier, DType::kF32});
+  all.push_back({"amx_emulated", "amx-emulated", DType::kF32});
+  const CpuFeatures features = DetectCpuFeatures();
+  if (features.avx2 && features.avx_vnni) all.push_back({"avx2_plain", "avx2-plain", DType::kF32});
+  if (features.avx512 && features.avx512_vnni)
+    all.push_back({"avx512_plain", "avx512-plain", DType::kF32});
   return all;
 }
 

@@ -28,6 +28,9 @@ struct BackendUnderTest {
 };
 // Every tier of this machine x operand dtype, and the AMX kernels over their software tiles.
 std::vector<BackendUnderTest> BackendsUnderTest();
+// Those of fp32 operands, AMX emulated, and the kernels that a tier has for processors without the
+// products of bytes that this one may have: what int8 and int4 weights go through.
+std::vector<BackendUnderTest> QuantBackendsUnderTest();
 inline void PrintTo(const BackendUnderTest& backend, std::ostream* out) { *out << backend.name; }
 inline std::string NameOf(const testing::TestParamInfo<BackendUnderTest>& info) {
   return info.param.name;

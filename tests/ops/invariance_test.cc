@@ -1,42 +1,13 @@
 // ARCHITECTURE decision 5, op by op: the bits of a row do not depend on the rows beside it, on how
 // many there are, on the number of threads, on how a prompt is cut into chunks, or on what stale
 // memory holds.
-#include "tests/ops/harness.h"
+#include "tests/ops/invariance.h"
 
 namespace tessera::ops_test {
 namespace {
 
 class Invariance : public BackendTest {};
 INSTANTIATE_TEST_SUITE_P(Backends, Invariance, testing::ValuesIn(BackendsUnderTest()), NameOf);
-
-constexpr int64_t kRows = 512;
-
-// op(backend, first row, rows) gives the rows' outputs, `columns` each. All counts 1..33 and 512,
-// at the start and further in, must be the slices of the 512.
-template <typename Op>
-void ExpectRowsAlone(Backend& backend, int64_t columns, const std::string& what, Op&& op) {
-  const Floats whole = op(backend, 0, kRows);
-  const auto slice = [&](int64_t begin, int64_t rows) {
-    return std::span(whole).subspan(static_cast<size_t>(begin * columns),
-                                    static_cast<size_t>(rows * columns));
-  };
-  for (int64_t rows = 1; rows <= 33; ++rows)
-    for (int64_t begin : {int64_t{0}, rows * 13 % (kRows - 33)})
-      ExpectSameBits(op(backend, begin, rows), slice(begin, rows),
-                     fmt::format("{}: rows {}+{}", what, begin, rows));
-}
-
-// The same call on one, two and three threads.
-template <typename Op>
-void ExpectThreadsAlike(const BackendUnderTest& param, const std::string& what, Op&& op) {
-  const Floats alone = op(*param.Make(1));
-  for (int threads : {2, 3})
-    ExpectSameBits(op(*param.Make(threads)), alone, fmt::format("{}: {} threads", what, threads));
-}
-
-Floats Slice(const Floats& x, int64_t columns, int64_t begin, int64_t rows) {
-  return {x.begin() + begin * columns, x.begin() + (begin + rows) * columns};
-}
 
 TEST_P(Invariance, MatMul) {
   // More than one block of K, panels that do not divide, all storage formats.

@@ -86,12 +86,6 @@ TEST_P(Ops, PackKeepsStoredFormats) {
             WeightFormat::kF32);  // neither holds the other's numbers
   EXPECT_EQ(pack({bf16, f32}, {}).value()->format(), WeightFormat::kF32);
 
-  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
-    const auto refused = pack({f32}, {.format = format});
-    ASSERT_FALSE(refused.has_value());
-    EXPECT_EQ(refused.error().code, ErrorCode::kUnimplemented);
-    EXPECT_EQ(refused.error().value, Name(format));
-  }
   Floats large = values;
   large[7] = 70000.0f;
   const auto refused = pack({{large.data(), DType::kF32, 6, 5}}, {.format = WeightFormat::kF16});

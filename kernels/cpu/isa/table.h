@@ -40,7 +40,7 @@ void ReadLoopBody(const void* from, int64_t bytes, float* sink) {
 }
 
 template <typename V>
-constexpr Kernels VectorKernels(std::string_view tier) {
+constexpr Kernels VectorKernels(std::string_view tier, const QuantKernels& quant) {
   return {.tier = tier,
           .matmul_rows = RowsOf<V>(),
           .matmul_panels = PanelsOf<V>,
@@ -48,6 +48,7 @@ constexpr Kernels VectorKernels(std::string_view tier) {
           .widen = {WidenOf<V, F32>, WidenOf<V, F16>, WidenOf<V, BF16>},
           .amx_tile = nullptr,
           .epilogue = EpilogueBody<V>,
+          .quant = quant,
           .gated_activation = GatedActivationBody<V>,
           .rms_norm = RmsNormBody<V>,
           .layer_norm = LayerNormBody<V>,

@@ -5,6 +5,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "kernels/cpu/isa/amx/quant_product.h"
 #include "kernels/cpu/isa/amx/tile_product.h"
 
 namespace tessera::cpu {
@@ -27,6 +28,13 @@ class HardwareTiles {
     const TileConfig config;
     _tile_loadconfig(&config);
   }
+  // Tiles 4 and 5 hold rows of `bytes`, 6 and 7 have `rows` rows.
+  void Configure(int bytes, int rows) {
+    TileConfig config;
+    config.bytes_per_row[4] = config.bytes_per_row[5] = static_cast<uint16_t>(bytes);
+    config.rows[6] = config.rows[7] = static_cast<uint8_t>(rows);
+    _tile_loadconfig(&config);
+  }
   void Release() { _tile_release(); }
   // The compilers' intrinsics take the number of a tile as a literal only. AT&T order: the target
   // is last.
@@ -38,6 +46,14 @@ class HardwareTiles {
   void Store(void* p, int64_t bytes) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(bytes), "i"(kTile) : "memory");
   }
+  template <int kTile>
+  void Zero() {
+    asm volatile("tilezero %%tmm%c0" ::"i"(kTile));
+  }
+  template <int kC, int kA, int kB>
+  void ByteProduct() {
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
+  }
   template <int kC, int kA, int kB>
   void Product() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
@@ -48,9 +64,10 @@ class HardwareTiles {
 
 const Kernels* AmxKernels() {
   static const Kernels kernels = [] {
-    Kernels table = *Avx512Kernels();
+    Kernels table = *Avx512VnniKernels();  // every processor with AMX has VNNI
     table.tier = "amx";
     table.amx_tile = AmxTileBody<HardwareTiles>;
+    table.quant.amx_tile = AmxQuantBody<HardwareTiles>;
     return table;
   }();
   return &kernels;

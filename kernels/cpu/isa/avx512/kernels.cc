@@ -3,12 +3,15 @@
 #include "kernels/cpu/kernels.h"
 
 #if defined(__x86_64__)
+#include "kernels/cpu/isa/ints_avx512.h"
+#include "kernels/cpu/isa/quant_table.h"
 #include "kernels/cpu/isa/table.h"
 #include "kernels/cpu/isa/vec_avx512.h"
 
 namespace tessera::cpu {
 namespace {
-constexpr Kernels kKernels = VectorKernels<avx512::Vec>("avx512");
+constexpr Kernels kKernels =
+    VectorKernels<avx512::Vec>("avx512", QuantKernelsOf<avx512::Ints<false>>());
 }
 const Kernels* Avx512Kernels() { return &kKernels; }
 }  // namespace tessera::cpu

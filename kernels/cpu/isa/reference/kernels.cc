@@ -9,6 +9,9 @@
 #include "kernels/sampling.h"
 
 namespace tessera::cpu {
+
+QuantKernels ReferenceQuantKernels();  // quant.cc
+
 namespace {
 
 struct LoadF32 {
@@ -150,26 +153,28 @@ void ReadLoop(const void* from, int64_t bytes, float* sink) {
   for (float x : sums) *sink += x;
 }
 
-constexpr Kernels kReference = {
-    .tier = "reference",
-    .matmul_rows = 8,
-    .matmul_panels = [](int) { return 1; },
-    .matmul_tile = {Tile<LoadF32>, Tile<LoadF16>, Tile<LoadBF16>},
-    .widen = {Widen<LoadF32>, Widen<LoadF16>, Widen<LoadBF16>},
-    .amx_tile = nullptr,
-    .epilogue = Epilogue,
-    .gated_activation = GatedActivation,
-    .rms_norm = RmsNorm,
-    .layer_norm = LayerNorm,
-    .fma_loop = FmaLoop,
-    .read_loop = ReadLoop,
-    .sample_weight_sum = PlainSampleWeightSum,
-    .attend_queries = 4,
-    .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>},
-};
-
 }  // namespace
 
-const Kernels* ReferenceKernels() { return &kReference; }
+const Kernels* ReferenceKernels() {
+  static const Kernels kernels = {
+      .tier = "reference",
+      .matmul_rows = 8,
+      .matmul_panels = [](int) { return 1; },
+      .matmul_tile = {Tile<LoadF32>, Tile<LoadF16>, Tile<LoadBF16>},
+      .widen = {Widen<LoadF32>, Widen<LoadF16>, Widen<LoadBF16>},
+      .amx_tile = nullptr,
+      .epilogue = Epilogue,
+      .quant = ReferenceQuantKernels(),
+      .gated_activation = GatedActivation,
+      .rms_norm = RmsNorm,
+      .layer_norm = LayerNorm,
+      .fma_loop = FmaLoop,
+      .read_loop = ReadLoop,
+      .sample_weight_sum = PlainSampleWeightSum,
+      .attend_queries = 4,
+      .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>},
+  };
+  return &kernels;
+}
 
 }  // namespace tessera::cpu

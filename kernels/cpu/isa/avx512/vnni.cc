@@ -1,0 +1,22 @@
+// The avx512 tier on processors with VNNI: int8 and int4 by VPDPBUSD, the same bits as without.
+#include "kernels/cpu/kernels.h"
+
+#if defined(__x86_64__)
+#include "kernels/cpu/isa/ints_avx512.h"
+#include "kernels/cpu/isa/quant_table.h"
+
+namespace tessera::cpu {
+const Kernels* Avx512VnniKernels() {
+  static const Kernels kernels = [] {
+    Kernels table = *Avx512Kernels();
+    table.quant = QuantKernelsOf<avx512::Ints<true>>();
+    return table;
+  }();
+  return &kernels;
+}
+}  // namespace tessera::cpu
+#else
+namespace tessera::cpu {
+const Kernels* Avx512VnniKernels() { return nullptr; }
+}  // namespace tessera::cpu
+#endif

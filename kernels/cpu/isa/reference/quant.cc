@@ -1,0 +1,200 @@
+// int8 and int4 in plain loops: the definition of kernels/cpu/quant.h, one product after another.
+// Only the choice of codes shares its template with the vector tiers, over lanes that are an array.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/isa/quant_pack.h"
+#include "kernels/cpu/kernels.h"
+
+namespace tessera::cpu {
+namespace {
+
+// The code of (k, lane) in one group's codes.
+template <int kBits>
+int CodeAt(const uint8_t* codes, int64_t k, int lane) {
+  if constexpr (kBits == 8) return codes[k / 4 * 64 + lane * 4 + k % 4];
+  const uint8_t both = codes[k / 8 * 64 + lane * 4 + k % 4];
+  return k % 8 < 4 ? both & 15 : both >> 4;
+}
+
+float BF16At(const uint8_t* meta, int index) {
+  uint16_t bits;
+  std::memcpy(&bits, meta + index * 2, 2);
+  return BF16ToFloat(bits);
+}
+
+template <int kMeta>
+float Scaled(float y, int32_t sum, float scale, float scaled_sum, const uint8_t* meta, int lane) {
+  const auto exact = static_cast<float>(sum);
+  if constexpr (kMeta == 0) return std::fma(exact, scale, y);
+  y = std::fma(exact, BF16At(meta, lane) * scale, y);
+  return kMeta == 2 ? std::fma(BF16At(meta, kLanes + lane), scaled_sum, y) : y;
+}
+
+template <int kBits, int kMeta>
+void Tile(const QuantTile& tile) {
+  for (int p = 0; p < tile.panels; ++p)
+    for (int64_t begin = 0, g = 0; begin < tile.k_count; begin += tile.group, ++g) {
+      const int64_t count = std::min<int64_t>(tile.group, tile.k_count - begin);
+      const uint8_t* codes = tile.codes + p * tile.codes_panel + g * tile.codes_block;
+      const uint8_t* meta =
+          kMeta == 0 ? nullptr : tile.meta + p * tile.meta_panel + g * tile.meta_block;
+      for (int r = 0; r < tile.rows; ++r) {
+        const int64_t at = g * tile.rows + r;
+        int32_t sums[kLanes];
+        std::fill_n(sums, kLanes, tile.start[at]);
+        for (int64_t k = 0; k < count; ++k) {
+          const int q = tile.q[((begin + k) / 4 * tile.rows + r) * 4 + k % 4];
+          for (int lane = 0; lane < kLanes; ++lane) sums[lane] += q * CodeAt<kBits>(codes, k, lane);
+        }
+        float* acc = tile.acc + r * tile.acc_stride + p * kLanes;
+        for (int lane = 0; lane < kLanes; ++lane)
+          acc[lane] =
+              Scaled<kMeta>(acc[lane], sums[lane], tile.scale[at], tile.scaled_sum[at], meta, lane);
+      }
+    }
+}
+
+template <int kMeta>
+void Scale(const QuantScale& args) {
+  for (int r = 0; r < args.rows; ++r)
+    for (int n = 0; n < args.panels * kLanes; ++n) {
+      float& acc = args.acc[r * args.acc_stride + n];
+      acc = Scaled<kMeta>(
+          acc, args.sums[r * 32 + n] + args.start[r], args.scale[r], args.scaled_sum[r],
+          kMeta == 0 ? nullptr : args.meta + n / kLanes * args.meta_panel, n % kLanes);
+    }
+}
+
+void Row(const QuantRow& row) {
+  for (int64_t begin = 0, g = 0; begin < row.stored_k; begin += row.group, ++g) {
+    const int64_t stored_end = std::min(row.stored_k, begin + row.group);
+    const int64_t end = std::min(row.k, stored_end);
+    float amax = 0;
+    bool finite = true;
+    for (int64_t k = begin; k < end; ++k) {
+      finite = finite && std::isfinite(row.x[k]);
+      amax = std::max(amax, std::fabs(row.x[k]));
+    }
+    const bool zero = !finite || amax < kQuantLeast;
+    const float inverse = zero ? 0 : 127.0f / amax;
+    int32_t sum = 0;
+    for (int64_t k = begin; k < stored_end; ++k) {
+      const float steps = zero || k >= row.k ? 0.0f : std::nearbyint(row.x[k] * inverse);
+      row.q[k / 4 * row.quad_stride * 4 + k % 4] = static_cast<int8_t>(steps);
+      sum += static_cast<int32_t>(steps);
+    }
+    const float scale = !finite ? std::numeric_limits<float>::quiet_NaN()
+                        : zero  ? 0.0f
+                                : amax / 127.0f;
+    row.scale[g * row.group_stride] = scale;
+    row.scaled_sum[g * row.group_stride] = scale * static_cast<float>(sum);
+    row.start[g * row.group_stride] = -row.offset * sum;
+  }
+}
+
+void Unpack(const uint8_t* from, uint8_t* to, int64_t k_count) {
+  for (int64_t k = 0; k < k_count; ++k)
+    for (int lane = 0; lane < kLanes; ++lane)
+      to[k / 4 * 64 + lane * 4 + k % 4] = static_cast<uint8_t>(CodeAt<4>(from, k, lane));
+}
+
+// 16 lanes as an array: the vector that quant_pack.h wants.
+struct Lanes {
+  float v[kLanes];
+  template <typename Body>
+  static Lanes Each(Body&& body) {
+    Lanes out;
+    for (int i = 0; i < kLanes; ++i) out.v[i] = body(i);
+    return out;
+  }
+  static Lanes Set1(float x) {
+    return Each([x](int) { return x; });
+  }
+  static Lanes Zero() { return Set1(0.0f); }
+  static Lanes Load(const float* p) {
+    return Each([p](int i) { return p[i]; });
+  }
+  static Lanes LoadBF16(const uint16_t* p) {
+    return Each([p](int i) { return BF16ToFloat(p[i]); });
+  }
+  void Store(float* p) const { std::copy_n(v, kLanes, p); }
+  static Lanes Abs(const Lanes& x) {
+    return Each([&](int i) { return std::fabs(x.v[i]); });
+  }
+  static Lanes Min(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static Lanes Max(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static Lanes SelectPositive(const Lanes& x, const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return x.v[i] > 0 ? a.v[i] : b.v[i]; });
+  }
+  friend Lanes operator+(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  friend Lanes operator-(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  friend Lanes operator*(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  friend Lanes operator/(const Lanes& a, const Lanes& b) {
+    return Each([&](int i) { return a.v[i] / b.v[i]; });
+  }
+};
+
+struct WholeLanes {
+  using Float = Lanes;
+  uint32_t v[kLanes];
+  static WholeLanes FromFloat(const Lanes& x) {
+    WholeLanes out;
+    for (int i = 0; i < kLanes; ++i) out.v[i] = static_cast<uint32_t>(x.v[i]);
+    return out;
+  }
+  static WholeLanes Bytes(const WholeLanes& a, const WholeLanes& b, const WholeLanes& c,
+                          const WholeLanes& d) {
+    WholeLanes out;
+    for (int i = 0; i < kLanes; ++i) out.v[i] = a.v[i] | b.v[i] << 8 | c.v[i] << 16 | d.v[i] << 24;
+    return out;
+  }
+  static WholeLanes Halves(const WholeLanes& low, const WholeLanes& high) {
+    WholeLanes out;
+    for (int i = 0; i < kLanes; ++i) out.v[i] = low.v[i] | high.v[i] << 4;
+    return out;
+  }
+  void Store(uint8_t* p) const { std::memcpy(p, v, sizeof v); }
+};
+
+int64_t DotLoop(int64_t rounds, float* sink) {
+  int8_t q[64];
+  uint8_t codes[64];
+  for (int i = 0; i < 64; ++i)
+    q[i] = static_cast<int8_t>(i), codes[i] = static_cast<uint8_t>(i * 3);
+  int32_t sums[64] = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int i = 0; i < 64; ++i) sums[i] += q[i] * codes[i];
+    asm volatile("" : : "r"(sums) : "memory");
+  }
+  for (int32_t sum : sums) *sink += static_cast<float>(sum & 255);
+  return rounds * 2 * 64;
+}
+
+}  // namespace
+
+QuantKernels ReferenceQuantKernels() {
+  return {.rows = 8,
+          .panels = [](int) { return 1; },
+          .tile = {Tile<8, 0>, Tile<8, 1>, Tile<8, 2>, Tile<4, 1>, Tile<4, 2>},
+          .row = Row,
+          .scale = {Scale<0>, Scale<1>, Scale<2>},
+          .unpack = Unpack,
+          .pack = QuantPackOf<WholeLanes>,
+          .dot_loop = DotLoop,
+          .amx_tile = nullptr};
+}
+
+}  // namespace tessera::cpu
