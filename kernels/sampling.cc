@@ -120,15 +120,19 @@ class OrderedPrefix {
   float above_ = std::numeric_limits<float>::infinity();  // what is above it is gathered
 };
 
-// log(sum of exp(l)) of finite or -inf logits with a maximum above -inf.
+// log(sum of exp(l)) of finite or -inf logits with a maximum above -inf. The sum is kept in integers
+// (SampleLogNormaliser), so that its order does not matter.
 double LogSumExp(std::span<const float> logits, float max) {
-  double sum = 0;
+  uint64_t high = 0, low = 0;
   for (float l : logits) {
     const double d = (static_cast<double>(l) - max) * kSampleLog2E;
     if (!(d > -64)) continue;  // below half an ulp of the sum even a million times over
-    sum += Exp2Scaled(d, 0);
+    const double term = Exp2Scaled(d, kSampleWeightBits);
+    const auto whole = static_cast<uint64_t>(term);
+    high += whole;
+    low += static_cast<uint64_t>((term - static_cast<double>(whole)) * 0x1p40);
   }
-  return max + std::log(sum);
+  return SampleLogNormaliser(max, high, low);
 }
 
 void FillLogprobs(std::span<const float> logits, float max, const SampleRow& row,
@@ -162,6 +166,10 @@ double SampleExp2Fraction(double fraction) {
 uint64_t SampleWeight(double d) {
   if (!(d >= -kSampleWeightBits)) return 0;
   return static_cast<uint64_t>(Exp2Scaled(d, kSampleWeightBits));
+}
+
+double SampleLogNormaliser(float max, uint64_t high, uint64_t low) {
+  return max + std::log(static_cast<double>(high) * 0x1p-40 + static_cast<double>(low) * 0x1p-80);
 }
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {

@@ -44,6 +44,11 @@ double SampleExp2Fraction(double fraction);
 // floor(2^40 * 2^d) for d <= 0; 0 for d < -40 and for NaN.
 uint64_t SampleWeight(double d);
 
+// max + log(sum of e^(l - max)), the sum in integers that may be added up in any order: a term's
+// whole part in units of 2^-40 goes to `high`, its fraction of such a unit, rounded down to 2^-40
+// of it, to `low`.
+double SampleLogNormaliser(float max, uint64_t high, uint64_t low);
+
 // Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 // The 64 bits of one draw: words 0 (low) and 1 (high).
