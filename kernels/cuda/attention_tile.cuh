@@ -1,0 +1,634 @@
+// The body of every attention kernel: a tile of query vectors against a range of key blocks.
+//
+// FlashAttention-2 (Dao, 2023) with two changes that equal bits and few bytes ask for.
+//
+// 1. Warps form a grid of kRowWarps x kColWarps. The warps of a row divide the work on the same
+//    query vectors: each takes a part of the 64 keys for the scores S = Q K^T, and a part of the D
+//    columns for O += P V. Between the two, row maxima and P pass through shared memory. So a K or
+//    V fragment that was loaded serves all kMTiles * 16 vectors of a row of warps, and the decode
+//    kernels are the same code with one row of warps: S, P and each column of O are made of the
+//    same numbers added in the same order whatever the grid of warps is.
+// 2. The sum of a row of P is a matrix product too, with a column of ones: P as rounded for the
+// product
+//    with V is what gets summed, and again the order is the same everywhere.
+//
+// Shared memory: Q, two stages of K and V (cp.async writes one while the other is read), P, maxima.
+// Rows are swizzled, so that the eight 16-byte pieces ldmatrix fetches at a time (eight rows, one
+// column) lie in eight different groups of four banks: see Swizzled(). Q's place is reused for the
+// output, which leaves in whole 16-byte pieces.
+//
+// Fragment layouts: PTX ISA, cited at the wrappers (ptx_math.cuh).
+#pragma once
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/device.cuh"
+
+namespace tessera::cuda {
+
+enum class Keys { kSelf, kCross, kDense };
+
+inline constexpr float kNegativeInfinity = -__builtin_huge_valf();
+
+// kFold: the tile walks through several splits. kBlocks: resident blocks per SM asked for.
+template <typename Element, int kDimension, int kTiles, int kRows, int kColumns, bool kFolds,
+          Keys kSource, int kResident>
+struct TileShape {
+  using T = Element;
+  static constexpr int kDim = kDimension;
+  static constexpr int kMTiles = kTiles;  // of 16 query vectors, a warp
+  static constexpr int kRowWarps = kRows;
+  static constexpr int kColWarps = kColumns;
+  static constexpr bool kFold = kFolds;
+  static constexpr Keys kKeys = kSource;
+  static constexpr int kBlocks = kResident;
+
+  static constexpr int kThreads = kRowWarps * kColWarps * 32;
+  static constexpr int kGroupVectors = kMTiles * 16;  // of a row of warps
+  static constexpr int kVectors = kRowWarps * kGroupVectors;
+  static constexpr int kChunks = kDim / 8;                                 // of 16 bytes, a row
+  static constexpr int kKeyTiles = kKeyBlock / kColWarps / 8;              // of 8 keys, a warp
+  static constexpr int kOutTiles = (kChunks + kColWarps - 1) / kColWarps;  // of 8 columns, a warp
+  static_assert(kKeyTiles % 2 == 0 && kDim % 16 == 0);
+
+  static constexpr uint32_t kHalfStage = kKeyBlock * kDim * 2;    // K or V
+  static constexpr uint32_t kStages = kVectors * kDim * 2;        // where they begin
+  static constexpr uint32_t kWeights = kStages + 4 * kHalfStage;  // P
+  static constexpr uint32_t kMaxima = kWeights + kVectors * kKeyBlock * 2;
+  static constexpr uint32_t kSharedBytes = kMaxima + kColWarps * kVectors * 4;
+};
+
+// Byte offset of 16-byte piece `chunk` of `row` in a matrix of kChunks pieces a row. Rows r and r +
+// 1 are kChunks pieces apart, modulo the 8 that 32 banks hold; where that repeats after fewer than
+// 8 rows, the next bits of the row flip the low bits of the column. Any 8 consecutive rows of a
+// column, and any 8 consecutive pieces of memory, then touch all banks once.
+template <int kChunks>
+TESSERA_DEVICE uint32_t Swizzled(int row, int chunk) {
+  constexpr int kGroup = kChunks % 8 == 0 ? 8 : kChunks % 4 == 0 ? 4 : 2;
+  static_assert(kChunks % 2 == 0);
+  return static_cast<uint32_t>(row * kChunks + (chunk ^ (row / (8 / kGroup) % kGroup))) * 16;
+}
+
+// exp2 of a difference of maxima, in units of the scores; what was empty weighs nothing.
+TESSERA_DEVICE float Weight(float from, float to, float scale_log2) {
+  return from == kNegativeInfinity ? 0.0f : fast_exp2(fmul_rn(fadd_rn(from, -to), scale_log2));
+}
+
+// How a split joins those before it. The only place that says so: prefill does it in registers,
+// decode's last block from memory.
+struct SplitWeights {
+  float maximum;
+  float before;
+  float split;
+};
+TESSERA_DEVICE SplitWeights Joined(float max_before, float max_split, float scale_log2) {
+  const float maximum = max_before > max_split ? max_before : max_split;
+  return {maximum, Weight(max_before, maximum, scale_log2), Weight(max_split, maximum, scale_log2)};
+}
+TESSERA_DEVICE float Join(const SplitWeights& w, float before, float split) {
+  return fma_rn(before, w.before, fmul_rn(split, w.split));
+}
+// A row that saw nothing has the sum 0 and gets zeros.
+TESSERA_DEVICE float Reciprocal(float sum) { return sum > 0.0f ? fdiv_rn(1.0f, sum) : 0.0f; }
+
+// 16 bytes on their way to shared memory, of which the first `elements` exist; the rest are zeros.
+template <typename T>
+TESSERA_DEVICE void CopyPiece(uint32_t to, const T* from, int elements, bool vectors) {
+  if (vectors) {
+    cp_async16(to, from, elements > 0);
+    return;
+  }
+  for (int i = 0; i < 8; ++i) sts<T>(to + i * 2, i < elements ? ldg(from + i) : T{0});
+}
+
+template <class S>
+class AttentionTile {
+ public:
+  using T = typename S::T;
+
+  TESSERA_DEVICE AttentionTile(const AttentionParams& p, const AttentionItem& item, uint32_t shared)
+      : p_(p), item_(item), shared_(shared) {
+    kv_head_ = static_cast<int>(block_y());
+    lane_ = static_cast<int>(lane_id());
+    const int warp = static_cast<int>(warp_id());
+    row_warp_ = warp / S::kColWarps;
+    col_warp_ = warp % S::kColWarps;
+    first_vector_ = row_warp_ * S::kGroupVectors;
+    Clear(max_, sum_, out_);
+    if constexpr (S::kFold) Clear(folded_max_, folded_sum_, folded_);
+    FindLimits();
+  }
+
+  // All key blocks of the item.
+  TESSERA_DEVICE void Run() {
+    if (item_.block_begin < item_.block_end) {
+      FetchQueries();
+      Fetch(item_.block_begin);
+    }
+    for (int block = item_.block_begin; block < item_.block_end; ++block) {
+      cp_async_wait<0>();
+      // This block's keys are there for all; and nobody reads the stage any more that the next
+      // fills.
+      sync_threads();
+      if (block + 1 < item_.block_end) Fetch(block + 1);
+      Attend(block);
+      if constexpr (S::kFold) {
+        if (block % kSplitBlocks == kSplitBlocks - 1 || block + 1 == item_.block_end) Fold();
+      }
+    }
+  }
+
+  // Writes the finished rows. Without kFold the item is the rows' only split.
+  TESSERA_DEVICE void StoreRows() {
+    // Q's rows of this group were last read before the barrier on P.
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = LocalRow(mt, half);
+        float sum, zero = 0.0f;
+        if constexpr (S::kFold) {
+          sum = folded_sum_[mt][half];
+        } else {
+          sum = fadd_rn(sum_[mt][2 * half], zero);
+        }
+        const float scale = Reciprocal(sum);
+#pragma unroll
+        for (int nt = 0; nt < S::kOutTiles; ++nt) {
+          if (!HasColumns(nt)) continue;
+          float a, b;
+          if constexpr (S::kFold) {
+            a = folded_[mt][nt][2 * half], b = folded_[mt][nt][2 * half + 1];
+          } else {  // as if joined with nothing
+            a = fadd_rn(out_[mt][nt][2 * half], zero),
+            b = fadd_rn(out_[mt][nt][2 * half + 1], zero);
+          }
+          sts<uint32_t>(shared_ + Swizzled<S::kChunks>(row, Column(nt)) + lane_ % 4 * 4,
+                        pack2<T>(fmul_rn(a, scale), fmul_rn(b, scale)));
+        }
+      }
+    }
+    sync_threads();
+    for (int i = static_cast<int>(thread_x()); i < item_.vectors * S::kChunks; i += S::kThreads) {
+      const int row = i / S::kChunks, chunk = i % S::kChunks;
+      const int elements = p_.head_dim - chunk * 8;
+      if (elements <= 0) continue;
+      T* const to = static_cast<T*>(p_.out) + VectorOffset(row, p_.out_stride) + chunk * 8;
+      const uint32_t from = shared_ + Swizzled<S::kChunks>(row, chunk);
+      if (p_.vectors) {
+        stg(reinterpret_cast<uint4*>(to), lds<uint4>(from));
+      } else {
+        for (int e = 0; e < 8 && e < elements; ++e) stg(to + e, lds<T>(from + e * 2));
+      }
+    }
+  }
+
+  // Leaves the split's result in memory for the block that will combine.
+  TESSERA_DEVICE void StorePartial() {
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = LocalRow(mt, half);
+        if (row >= item_.vectors) continue;
+        const int64_t vector = PartialVector(item_.split, row);
+#pragma unroll
+        for (int nt = 0; nt < S::kOutTiles; ++nt) {
+          if (!HasColumns(nt)) continue;
+          stg(reinterpret_cast<float2_t*>(p_.partial + vector * S::kDim + Column(nt) * 8 +
+                                          lane_ % 4 * 2),
+              float2_t{out_[mt][nt][2 * half], out_[mt][nt][2 * half + 1]});
+        }
+        if (col_warp_ == 0 && lane_ % 4 == 0)
+          stg(reinterpret_cast<float2_t*>(p_.partial_sum + 2 * vector),
+              float2_t{max_[mt][half], sum_[mt][2 * half]});
+      }
+    }
+  }
+
+  // Combines all splits of the item's rows, in order. Four columns a thread.
+  TESSERA_DEVICE void CombinePartials() {
+    constexpr int kQuads = S::kDim / 4;
+    for (int i = static_cast<int>(thread_x()); i < item_.vectors * kQuads; i += S::kThreads) {
+      const int row = i / kQuads, column = i % kQuads * 4;
+      float total[4] = {0.0f, 0.0f, 0.0f, 0.0f}, sum = 0.0f, maximum = kNegativeInfinity;
+      for (int split = 0; split < item_.splits; ++split) {
+        const int64_t vector = PartialVector(split, row);
+        const auto part =
+            ldg(reinterpret_cast<const float4*>(p_.partial + vector * S::kDim + column));
+        const float2_t max_sum =
+            ldg(reinterpret_cast<const float2_t*>(p_.partial_sum + 2 * vector));
+        const SplitWeights w = Joined(maximum, max_sum.x, p_.scale_log2);
+        maximum = w.maximum;
+        sum = Join(w, sum, max_sum.y);
+        total[0] = Join(w, total[0], part.x);
+        total[1] = Join(w, total[1], part.y);
+        total[2] = Join(w, total[2], part.z);
+        total[3] = Join(w, total[3], part.w);
+      }
+      const float scale = Reciprocal(sum);
+      const uint2 packed = {pack2<T>(fmul_rn(total[0], scale), fmul_rn(total[1], scale)),
+                            pack2<T>(fmul_rn(total[2], scale), fmul_rn(total[3], scale))};
+      T* const to = static_cast<T*>(p_.out) + VectorOffset(row, p_.out_stride) + column;
+      if (p_.vectors) {
+        if (column < p_.head_dim) stg(reinterpret_cast<uint2*>(to), packed);
+      } else {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const uint32_t word = e < 2 ? packed.x : packed.y;
+          if (column + e < p_.head_dim) stg(to + e, T{static_cast<uint16_t>(word >> (e % 2 * 16))});
+        }
+      }
+    }
+  }
+
+ private:
+  // Of D fragments, this lane holds vectors lane / 4 (half 0) and lane / 4 + 8 of each tile of 16.
+  TESSERA_DEVICE int LocalRow(int mt, int half) const {
+    return first_vector_ + mt * 16 + half * 8 + lane_ / 4;
+  }
+  // Column tile nt of this warp, in pieces of 8 features. The last warp of a row may have fewer.
+  TESSERA_DEVICE int Column(int nt) const { return col_warp_ * S::kOutTiles + nt; }
+  TESSERA_DEVICE bool HasColumns(int nt) const {
+    return S::kOutTiles * S::kColWarps == S::kChunks || Column(nt) < S::kChunks;
+  }
+  TESSERA_DEVICE int64_t VectorOffset(int row, int64_t stride) const {
+    const int vector = item_.vector_begin + row;
+    return (item_.row_begin + vector / p_.group) * stride +
+           int64_t{kv_head_ * p_.group + vector % p_.group} * p_.head_dim;
+  }
+  TESSERA_DEVICE int64_t PartialVector(int split, int row) const {
+    return (item_.partial_begin + int64_t{split} * item_.vectors + row) * p_.kv_heads + kv_head_;
+  }
+  TESSERA_DEVICE uint32_t Stage(int block) const {
+    return shared_ + S::kStages + static_cast<uint32_t>(block % 2) * 2 * S::kHalfStage;
+  }
+
+  template <typename Max, typename Sum, typename Out>
+  TESSERA_DEVICE static void Clear(Max& max, Sum& sum, Out& out) {
+#pragma unroll
+    for (auto& tile : max)
+#pragma unroll
+      for (float& x : tile) x = kNegativeInfinity;
+#pragma unroll
+    for (auto& tile : sum)
+#pragma unroll
+      for (float& x : tile) x = 0.0f;
+#pragma unroll
+    for (auto& row : out)
+#pragma unroll
+      for (auto& tile : row)
+#pragma unroll
+        for (float& x : tile) x = 0.0f;
+  }
+
+  // The keys that the group's vectors see: self, all below lowest_, none from highest_ on; dense,
+  // all, or, where lowest_ is set, not all for some vector.
+  TESSERA_DEVICE void FindLimits() {
+    const int last = item_.vectors - 1;
+    active_ = first_vector_ <= last;  // else the group has no vectors
+    if constexpr (S::kKeys == Keys::kSelf) {
+      const int end = first_vector_ + S::kGroupVectors - 1;
+      lowest_ = Limit(first_vector_ < last ? first_vector_ : last);
+      highest_ = Limit(end < last ? end : last);
+    }
+    if constexpr (S::kKeys == Keys::kDense) {
+      if (p_.table != nullptr) {
+        bool any = false;
+#pragma unroll
+        for (int i = 0; i < S::kMTiles * 2; ++i) any |= IsPadding(LocalRow(i / 2, i % 2));
+        lowest_ = ballot(any) != 0;
+      }
+    }
+  }
+  // Vectors that are not there behave as the last one.
+  TESSERA_DEVICE int Existing(int row) const {
+    return row < item_.vectors ? row : item_.vectors - 1;
+  }
+  TESSERA_DEVICE bool IsPadding(int row) const {
+    const int at = static_cast<int>(p_.first_row) + item_.row_begin +
+                   (item_.vector_begin + Existing(row)) / p_.group;
+    return (ldg(p_.table + at / 32) >> (at % 32) & 1) != 0;
+  }
+  // Keys below it are seen.
+  TESSERA_DEVICE int Limit(int row) const {
+    return item_.first_position + (item_.vector_begin + row) / p_.group + 1;
+  }
+
+  TESSERA_DEVICE void FetchQueries() {
+    for (int i = static_cast<int>(thread_x()); i < S::kVectors * S::kChunks; i += S::kThreads) {
+      const int row = i / S::kChunks, chunk = i % S::kChunks;
+      const int elements = row < item_.vectors ? p_.head_dim - chunk * 8 : 0;
+      CopyPiece(shared_ + Swizzled<S::kChunks>(row, chunk),
+                static_cast<const T*>(p_.q) +
+                    (elements > 0 ? VectorOffset(row, p_.q_stride) + chunk * 8 : 0),
+                elements, p_.vectors);
+    }
+  }
+
+  // Lane l's entry of the table of a split: where its block of 16 keys number l lies in the pool.
+  // One coalesced load of 128 bytes a warp and split, handed around by shuffles.
+  TESSERA_DEVICE int TableEntry(int block) const {
+    if constexpr (S::kKeys == Keys::kSelf) {
+      const int at = block * (kKeyBlock / kPageBlock) + lane_;
+      if (at * kPageBlock >= item_.keys) return 0;
+      const int page = ldg(p_.table + item_.table_begin + at / p_.blocks_per_page);
+      return page * p_.blocks_per_page + at % p_.blocks_per_page;
+    } else if constexpr (S::kKeys == Keys::kCross) {
+      const int at = block + lane_ / 4;
+      const int within = at % p_.tile_blocks * 4 + lane_ % 4;
+      if (at >= item_.block_end || within >= p_.blocks_per_page) return 0;
+      return ldg(p_.table + item_.table_begin + at / p_.tile_blocks) * p_.blocks_per_page + within;
+    } else {
+      const int at = block * 2 + lane_;
+      if (p_.table == nullptr || lane_ >= 2 * kSplitBlocks || at * 32 >= item_.keys) return 0;
+      return ldg(p_.table + at);  // padding bits
+    }
+  }
+  // Keys of `block` that exist.
+  TESSERA_DEVICE int Present(int block) const {
+    int left;
+    if constexpr (S::kKeys == Keys::kCross) {
+      left = p_.tile_keys - block % p_.tile_blocks * kKeyBlock;
+    } else {
+      left = item_.keys - block * kKeyBlock;
+    }
+    return left < kKeyBlock ? left : kKeyBlock;
+  }
+
+  // Key block `block` on its way to its stage. Keys that do not exist become zeros: what lies there
+  // in the pool may be NaN, and 0 * NaN is not 0.
+  TESSERA_DEVICE void Fetch(int block) {
+    if (block % kSplitBlocks == 0) fetch_table_ = TableEntry(block);
+    const int present = Present(block);
+    const uint32_t stage = Stage(block);
+    constexpr int kPieces = kKeyBlock * S::kChunks;
+#pragma unroll 1  // addresses of pieces to come would cost the registers that O needs
+    for (int begin = 0; begin < kPieces; begin += S::kThreads) {
+      const int i = begin + static_cast<int>(thread_x());
+      if (kPieces % S::kThreads != 0 && i >= kPieces) break;  // whole warps
+      const int row = i / S::kChunks, chunk = i % S::kChunks;
+      int64_t k, v;
+      if constexpr (S::kKeys == Keys::kDense) {
+        const int64_t key = block * kKeyBlock + row;
+        k = key * p_.k_stride + int64_t{kv_head_} * p_.head_dim + chunk * 8;
+        v = key * p_.v_stride + int64_t{kv_head_} * p_.head_dim + chunk * 8;
+      } else {
+        // 16 keys are a multiple of 32 pieces: a warp's pieces are of one block.
+        const int from = shfl_idx(
+            fetch_table_, static_cast<uint32_t>(block % kSplitBlocks * 4 + row / kPageBlock));
+        k = v = from * p_.k_stride + (kv_head_ * kPageBlock + row % kPageBlock) * p_.head_dim +
+                chunk * 8;
+      }
+      const int elements = row < present ? p_.head_dim - chunk * 8 : 0;
+      if (elements <= 0) k = v = 0;
+      const uint32_t to = stage + Swizzled<S::kChunks>(row, chunk);
+      CopyPiece(to, static_cast<const T*>(p_.k) + k, elements, p_.vectors);
+      CopyPiece(to + S::kHalfStage, static_cast<const T*>(p_.v) + v, elements, p_.vectors);
+    }
+    cp_async_commit();
+  }
+
+  // The warps of one row of warps meet.
+  TESSERA_DEVICE void SyncGroup() {
+    if constexpr (S::kRowWarps == 1) {
+      sync_threads();
+    } else {
+      named_barrier(1 + row_warp_, S::kColWarps * 32);
+    }
+  }
+
+  TESSERA_DEVICE void Attend(int block) {
+    if constexpr (S::kKeys == Keys::kDense) {
+      if (block % kSplitBlocks == 0 || block == item_.block_begin) table_ = TableEntry(block);
+    }
+    int seen = Present(block);  // keys of the block that some vector of the group sees
+    if constexpr (S::kKeys == Keys::kSelf) {
+      const int below = highest_ - block * kKeyBlock;
+      seen = below < seen ? below : seen;
+    }
+    if constexpr (S::kKeys == Keys::kDense) {
+      if (p_.table != nullptr) {
+        const uint32_t at = static_cast<uint32_t>(block % kSplitBlocks * 2);
+        padding_[0] = static_cast<uint32_t>(shfl_idx(table_, at));
+        padding_[1] = static_cast<uint32_t>(shfl_idx(table_, at + 1));
+      }
+    }
+    if (!active_ || seen <= 0) return;  // alike in all warps of the group
+
+    float s[S::kMTiles][S::kKeyTiles][4] = {};
+    const int first_key = col_warp_ * S::kKeyTiles * 8;
+    if (first_key < seen) Scores(Stage(block), first_key, s);
+    Mask(block, seen, first_key, s);
+    Softmax(first_key, s);
+    Accumulate(Stage(block) + S::kHalfStage, seen);
+  }
+
+  // S = Q K^T for this warp's keys.
+  TESSERA_DEVICE void Scores(uint32_t keys, int first_key,
+                             float (&s)[S::kMTiles][S::kKeyTiles][4]) {
+#pragma unroll
+    for (int ks = 0; ks < S::kDim / 16; ++ks) {
+      uint32_t a[S::kMTiles][4];
+#pragma unroll
+      for (int mt = 0; mt < S::kMTiles; ++mt)
+        ldmatrix_x4(a[mt], shared_ + Swizzled<S::kChunks>(first_vector_ + mt * 16 + lane_ % 16,
+                                                          2 * ks + lane_ / 16));
+#pragma unroll
+      for (int kt = 0; kt < S::kKeyTiles; kt += 2) {
+        // Matrices: keys 0-7 and 8-15, features 0-7 and 8-15 of each.
+        uint32_t b[4];
+        ldmatrix_x4(b, keys + Swizzled<S::kChunks>(first_key + kt * 8 + lane_ % 8 + lane_ / 16 * 8,
+                                                   2 * ks + lane_ / 8 % 2));
+        const uint32_t low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
+#pragma unroll
+        for (int mt = 0; mt < S::kMTiles; ++mt) {
+          mma_16x8x16<T>(s[mt][kt], a[mt], low);
+          mma_16x8x16<T>(s[mt][kt + 1], a[mt], high);
+        }
+      }
+    }
+  }
+
+  // Scores of keys that a vector does not see become -inf. Blocks that all see whole need none of
+  // it.
+  TESSERA_DEVICE void Mask(int block, int seen, int first_key,
+                           float (&s)[S::kMTiles][S::kKeyTiles][4]) {
+    bool needed = seen < kKeyBlock;
+    const int below = lowest_ - block * kKeyBlock;
+    if constexpr (S::kKeys == Keys::kSelf) needed |= below < kKeyBlock;
+    if constexpr (S::kKeys == Keys::kDense)
+      needed |= p_.table != nullptr && lowest_ != 0 && (padding_[0] | padding_[1]) != 0;
+    if (!needed) return;
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        int end = seen;  // keys of the block below it exist and are seen
+        uint32_t hidden[2] = {0, 0};
+        if constexpr (S::kKeys == Keys::kSelf) {
+          const int limit = Limit(Existing(LocalRow(mt, half))) - block * kKeyBlock;
+          end = limit < end ? limit : end;
+        }
+        if constexpr (S::kKeys == Keys::kDense) {
+          if (p_.table != nullptr && IsPadding(LocalRow(mt, half)))
+            hidden[0] = padding_[0], hidden[1] = padding_[1];
+        }
+#pragma unroll
+        for (int kt = 0; kt < S::kKeyTiles; ++kt) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int key = first_key + kt * 8 + lane_ % 4 * 2 + e;
+            const uint32_t word = S::kColWarps > 1 ? hidden[first_key / 32] : hidden[key / 32];
+            if (key >= end || (word >> (key % 32) & 1) != 0)
+              s[mt][kt][2 * half + e] = kNegativeInfinity;
+          }
+        }
+      }
+    }
+  }
+
+  // New maxima, P into shared memory, and what was summed so far weighed anew.
+  TESSERA_DEVICE void Softmax(int first_key, float (&s)[S::kMTiles][S::kKeyTiles][4]) {
+    const uint32_t maxima = shared_ + S::kMaxima;
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float m = kNegativeInfinity;
+#pragma unroll
+        for (int kt = 0; kt < S::kKeyTiles; ++kt) {
+          m = m > s[mt][kt][2 * half] ? m : s[mt][kt][2 * half];
+          m = m > s[mt][kt][2 * half + 1] ? m : s[mt][kt][2 * half + 1];
+        }
+#pragma unroll
+        for (uint32_t mask = 1; mask < 4; mask *= 2) {  // the four lanes of a row
+          const float other = shfl_xor(m, mask);
+          m = m > other ? m : other;
+        }
+        if (lane_ % 4 == 0)
+          sts<float>(
+              maxima + static_cast<uint32_t>(col_warp_ * S::kVectors + LocalRow(mt, half)) * 4, m);
+      }
+    }
+    SyncGroup();
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = LocalRow(mt, half);
+        float m = max_[mt][half];
+#pragma unroll
+        for (int c = 0; c < S::kColWarps; ++c) {
+          const float other = lds<float>(maxima + static_cast<uint32_t>(c * S::kVectors + row) * 4);
+          m = m > other ? m : other;
+        }
+        const float before = Weight(max_[mt][half], m, p_.scale_log2);
+        max_[mt][half] = m;
+        // Nothing seen yet: every score is -inf, and so is the difference from 0.
+        const float shift = m == kNegativeInfinity ? 0.0f : -fmul_rn(m, p_.scale_log2);
+#pragma unroll
+        for (int kt = 0; kt < S::kKeyTiles; ++kt) {
+          const float a = fast_exp2(fma_rn(s[mt][kt][2 * half], p_.scale_log2, shift));
+          const float b = fast_exp2(fma_rn(s[mt][kt][2 * half + 1], p_.scale_log2, shift));
+          sts<uint32_t>(
+              shared_ + S::kWeights + Swizzled<8>(row, first_key / 8 + kt) + lane_ % 4 * 4,
+              pack2<T>(a, b));
+        }
+        sum_[mt][2 * half] *= before;
+#pragma unroll
+        for (int nt = 0; nt < S::kOutTiles; ++nt) {
+          out_[mt][nt][2 * half] *= before;
+          out_[mt][nt][2 * half + 1] *= before;
+        }
+      }
+    }
+    SyncGroup();
+  }
+
+  // O += P V for this warp's columns, and the sums of P.
+  TESSERA_DEVICE void Accumulate(uint32_t values, int seen) {
+    const uint32_t one = pack2<T>(1.0f, 1.0f);
+    const uint32_t ones[2] = {one, one};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {  // 32 keys: two steps of k
+      if (half * 32 >= seen) break;
+      const bool second = half * 32 + 16 < seen;
+      uint32_t a[2][S::kMTiles][4];
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+        if (step == 1 && !second) break;
+#pragma unroll
+        for (int mt = 0; mt < S::kMTiles; ++mt) {
+          ldmatrix_x4(a[step][mt], shared_ + S::kWeights +
+                                       Swizzled<8>(first_vector_ + mt * 16 + lane_ % 16,
+                                                   half * 4 + step * 2 + lane_ / 16));
+          mma_16x8x16<T>(sum_[mt], a[step][mt], ones);
+        }
+      }
+#pragma unroll
+      for (int nt = 0; nt < S::kOutTiles; ++nt) {
+        if (!HasColumns(nt)) continue;
+        uint32_t b[4];  // keys 0-7, 8-15, 16-23, 24-31 of the half, transposed
+        ldmatrix_x4_trans(b, values + Swizzled<S::kChunks>(half * 32 + lane_, Column(nt)));
+        const uint32_t low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
+#pragma unroll
+        for (int mt = 0; mt < S::kMTiles; ++mt) {
+          mma_16x8x16<T>(out_[mt][nt], a[0][mt], low);
+          if (second) mma_16x8x16<T>(out_[mt][nt], a[1][mt], high);
+        }
+      }
+    }
+  }
+
+  // The split is complete: it joins those before it.
+  TESSERA_DEVICE void Fold() {
+#pragma unroll
+    for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const SplitWeights w = Joined(folded_max_[mt][half], max_[mt][half], p_.scale_log2);
+        folded_max_[mt][half] = w.maximum;
+        folded_sum_[mt][half] = Join(w, folded_sum_[mt][half], sum_[mt][2 * half]);
+#pragma unroll
+        for (int nt = 0; nt < S::kOutTiles; ++nt) {
+#pragma unroll
+          for (int e = 2 * half; e < 2 * half + 2; ++e)
+            folded_[mt][nt][e] = Join(w, folded_[mt][nt][e], out_[mt][nt][e]);
+        }
+      }
+    }
+    Clear(max_, sum_, out_);
+  }
+
+  const AttentionParams& p_;
+  const AttentionItem& item_;
+  const uint32_t shared_;
+  int kv_head_, lane_, row_warp_, col_warp_;
+  int first_vector_;  // of this row of warps, in the tile
+  bool active_;
+  int fetch_table_ = 0, table_ = 0;
+  uint32_t padding_[2] = {};  // dense: of the block at hand
+  int lowest_ = 0, highest_ = 0;
+  // Within the split. sum_ is a D fragment whose columns are all alike.
+  float max_[S::kMTiles][2];
+  float sum_[S::kMTiles][4];
+  float out_[S::kMTiles][S::kOutTiles][4];
+  // Over the splits before it.
+  static constexpr int kFoldTiles = S::kFold ? S::kMTiles : 1;
+  static constexpr int kFoldOut = S::kFold ? S::kOutTiles : 1;
+  float folded_max_[kFoldTiles][2];
+  float folded_sum_[kFoldTiles][2];
+  float folded_[kFoldTiles][kFoldOut][4];
+};
+
+TESSERA_DEVICE AttentionItem LoadItem(const AttentionParams& p) {
+  struct Raw {
+    uint4 part[3];
+  } raw;
+  const auto* from = reinterpret_cast<const uint4*>(p.items + block_x());
+#pragma unroll
+  for (int i = 0; i < 3; ++i) raw.part[i] = ldg(from + i);
+  return __builtin_bit_cast(AttentionItem, raw);
+}
+
+}  // namespace tessera::cuda
