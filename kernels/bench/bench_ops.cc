@@ -3,8 +3,8 @@
 // Shapes are those of a 1B text model (hidden 2048, 16 layers, feed-forward 8192, 32 heads and 8
 // K/V heads of 64, vocabulary 128256) with a vision tower of 1280. Matmuls walk through all layers,
 // so weights come from memory, not from a cache. Every repetition runs the op and then its ceiling:
-// FMAs on all threads, or reading memory as large as the weights; the share is the median over
-// repetitions of the one over the other, so that a busy machine disturbs both.
+// FMAs or products of bytes on all threads, or reading memory as large as the weights; the share is
+// the median over repetitions of the one over the other, so that a busy machine disturbs both.
 #include <fmt/format.h>
 #include <time.h>
 
@@ -16,6 +16,7 @@
 #include <random>
 
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/threads.h"
 #include "kernels/factory.h"
@@ -32,7 +33,7 @@ struct Options {
 
 constexpr int64_t kHidden = 2048, kFeedForward = 8192, kHeads = 32, kKvHeads = 8, kHeadDim = 64,
                   kVocab = 128256;
-enum class Bound { kCompute, kMemory };
+enum class Bound { kCompute, kDots, kMemory };
 
 double Now(bool cpu_time) {
   timespec now{};
@@ -59,8 +60,10 @@ class Bench {
     }
     backend_ = std::move(*made);
     const std::string_view tier = backend_->tier();
-    kernels_ = tier == "avx512" ? cpu::Avx512Kernels()
-               : tier == "avx2" ? cpu::Avx2Kernels()
+    const CpuFeatures features = DetectCpuFeatures();
+    kernels_ = tier == "avx512"
+                   ? (features.avx512_vnni ? cpu::Avx512VnniKernels() : cpu::Avx512Kernels())
+               : tier == "avx2" ? (features.avx_vnni ? cpu::Avx2VnniKernels() : cpu::Avx2Kernels())
                : tier == "amx"  ? cpu::AmxKernels()
                                 : cpu::ReferenceKernels();
     pool_ = std::make_unique<ThreadPool>(backend_->threads(), true);
@@ -83,8 +86,10 @@ class Bench {
     Rows();
     Samples();
     fmt::print(
-        "ceilings, medians of {}: {:.1f} GFLOP/s of fp32 FMAs, {:.1f} GB/s of reading {:.2f} GB\n",
-        fma_.size(), Median(fma_), Median(read_), static_cast<double>(weight_bytes_) * 1e-9);
+        "ceilings, medians of {}: {:.1f} GFLOP/s of fp32 FMAs, {:.1f} Gop/s of products of bytes, "
+        "{:.1f} GB/s of reading {:.2f} GB\n",
+        fma_.size(), Median(fma_), Median(dots_), Median(read_),
+        static_cast<double>(weight_bytes_) * 1e-9);
   }
 
  private:
@@ -104,13 +109,13 @@ class Bench {
       values[i] = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
     return tensor;
   }
-  std::unique_ptr<PackedMatrix> Weights(int64_t n, int64_t k, WeightFormat format) {
+  std::unique_ptr<PackedMatrix> Weights(int64_t n, int64_t k, const PackSpec& spec) {
     std::vector<uint16_t> source(static_cast<size_t>(n * k));
     std::minstd_rand random(static_cast<unsigned>(n + k));
     for (uint16_t& value : source)
       value = FloatToBF16(static_cast<float>(random() % 2001) * 1e-4f - 0.1f);
     const SourceMatrix matrix{source.data(), DType::kBF16, n, k};
-    return Check(backend_->Pack({&matrix, 1}, {.format = format}));
+    return Check(backend_->Pack({&matrix, 1}, spec));
   }
 
   double Seconds(const std::function<void()>& body) const {
@@ -121,13 +126,13 @@ class Bench {
 
   // As long as the op that it is compared with: on a busy machine short bursts get a larger share
   // of the cores.
-  double FmaRate(double like_seconds) {
+  double ComputeRate(double like_seconds, bool dots) {
     const auto rounds = static_cast<int64_t>(std::clamp(like_seconds, 0.002, 1.0) * 2e7);
     std::atomic<int64_t> flops{0};
     const double seconds = Seconds([&] {
       pool_->Run(4 * pool_->threads(), [&](int64_t, int) {
         float sink = 0;
-        flops += kernels_->fma_loop(rounds, &sink);
+        flops += dots ? kernels_->quant.dot_loop(rounds, &sink) : kernels_->fma_loop(rounds, &sink);
         sink_ = sink;
       });
     });
@@ -162,16 +167,20 @@ class Bench {
     std::vector<double> seconds, ceilings, shares;
     for (int repetition = 0; repetition < options_.repetitions; ++repetition) {
       seconds.push_back(Seconds(body));
-      const double ceiling = bound == Bound::kCompute ? FmaRate(seconds.back()) : ReadRate();
-      const double rate = (bound == Bound::kCompute ? flops : bytes) / seconds.back() * 1e-9;
-      (bound == Bound::kCompute ? fma_ : read_).push_back(ceiling);
+      const double ceiling =
+          bound == Bound::kMemory ? ReadRate() : ComputeRate(seconds.back(), bound == Bound::kDots);
+      const double rate = (bound == Bound::kMemory ? bytes : flops) / seconds.back() * 1e-9;
+      (bound == Bound::kCompute ? fma_ : bound == Bound::kDots ? dots_ : read_).push_back(ceiling);
       ceilings.push_back(ceiling);
       shares.push_back(rate / ceiling);
     }
     const double time = Median(seconds);
     fmt::print("{:<44} {:>10.3f} {:>8.1f} {:>9.1f} {:>4.0f} {:<4} {:>6.1f}%\n", name, time * 1e3,
                bytes / time * 1e-9, flops / time * 1e-9, Median(ceilings),
-               bound == Bound::kCompute ? "GF/s" : "GB/s", 100 * Median(shares));
+               bound == Bound::kCompute ? "GF/s"
+               : bound == Bound::kDots  ? "GO/s"
+                                        : "GB/s",
+               100 * Median(shares));
     std::fflush(stdout);
   }
 
@@ -183,12 +192,31 @@ class Bench {
                             {kHidden, kHidden},
                             {2 * kFeedForward, kHidden},
                             {kHidden, kFeedForward}};
-    for (WeightFormat format : {WeightFormat::kBF16, WeightFormat::kF16, WeightFormat::kF32}) {
+    const PackSpec specs[] = {{.format = WeightFormat::kBF16},
+                              {.format = WeightFormat::kInt8},
+                              {.format = WeightFormat::kInt4},
+                              {.format = WeightFormat::kInt8, .group = 32},
+                              {.format = WeightFormat::kInt4, .group = 32, .minimum = true},
+                              {.format = WeightFormat::kInt4, .group = 128},
+                              {.format = WeightFormat::kF16},
+                              {.format = WeightFormat::kF32}};
+    for (const PackSpec& spec : specs) {
+      const WeightFormat format = spec.format;
+      const bool quant = format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
+      // The whole model in the formats that are served most, two layers of the others.
+      const bool whole = format == WeightFormat::kBF16 || (quant && spec.group == 0);
+      const std::string label =
+          fmt::format("{}{}{}", Name(format), spec.group == 0 ? "" : fmt::format("/{}", spec.group),
+                      spec.minimum ? "+min" : "");
+      if (!options_.filter.empty() && options_.filter.starts_with("MatMul ") &&
+          !fmt::format("MatMul {} ", label).starts_with(options_.filter) &&
+          !options_.filter.starts_with(fmt::format("MatMul {} ", label)))
+        continue;
       matrices_.clear();
       const double packing = Seconds([&] {
-        for (int layer = 0; layer < (format == WeightFormat::kBF16 ? layers_ : 2); ++layer)
-          for (const Shape& shape : shapes) matrices_.push_back(Weights(shape.n, shape.k, format));
-        if (format == WeightFormat::kBF16) matrices_.push_back(Weights(kVocab, kHidden, format));
+        for (int layer = 0; layer < (whole ? layers_ : 2); ++layer)
+          for (const Shape& shape : shapes) matrices_.push_back(Weights(shape.n, shape.k, spec));
+        if (whole) matrices_.push_back(Weights(kVocab, kHidden, spec));
       });
       weight_bytes_ = 0;
       double elements = 0;
@@ -196,16 +224,20 @@ class Bench {
         weight_bytes_ += matrix->bytes(),
             elements += static_cast<double>(matrix->n()) * static_cast<double>(matrix->k());
       fmt::print("  packed {:.2f} GB of {} in {:.2f} s (random numbers included)\n",
-                 static_cast<double>(weight_bytes_) * 1e-9, Name(format), packing);
+                 static_cast<double>(weight_bytes_) * 1e-9, label, packing);
       const Tensor x = Floats({512, kFeedForward}), out = Floats({512, kVocab});
       for (int64_t rows : {1, 2, 4, 8, 16, 64, 512}) {
         const bool decode = rows <= 16;
         // The head sees few rows in a prefill: only those that are sampled.
-        const auto last = matrices_.size() - (format == WeightFormat::kBF16 && !decode ? 1 : 0);
+        const auto last = matrices_.size() - (whole && !decode ? 1 : 0);
         const double skipped = last == matrices_.size() ? 0 : static_cast<double>(kVocab * kHidden);
-        Case(fmt::format("MatMul {} R={}", Name(format), rows),
+        Case(fmt::format("MatMul {} R={}", label, rows),
              2.0 * static_cast<double>(rows) * (elements - skipped),
-             static_cast<double>(weight_bytes_), decode ? Bound::kMemory : Bound::kCompute, [&] {
+             static_cast<double>(weight_bytes_),
+             decode  ? Bound::kMemory
+             : quant ? Bound::kDots
+                     : Bound::kCompute,
+             [&] {
                for (size_t i = 0; i < last; ++i) {
                  const PackedMatrix& w = *matrices_[i];
                  TensorView in = x.view().Rows(0, rows).Columns(0, w.k()),
@@ -388,7 +420,7 @@ class Bench {
   std::unique_ptr<ThreadPool> pool_;
   std::vector<std::unique_ptr<PackedMatrix>> matrices_, keep_;
   size_t weight_bytes_ = 0;
-  std::vector<double> fma_, read_;
+  std::vector<double> fma_, dots_, read_;
   std::atomic<float> sink_{0};
 };
 
