@@ -1,0 +1,546 @@
+// Norms, activations, epilogue and moves against float64, at odd and even shapes, every type, with
+// the emulator's detectors on.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tests/cuda/rows_support.h"
+
+namespace tessera::cuda_test {
+namespace {
+
+using cuda::RowActivation;
+
+constexpr RowType kTypes[] = {RowType::kBf16, RowType::kF16, RowType::kF32};
+constexpr RowActivation kActivations[] = {RowActivation::kNone,      RowActivation::kSilu,
+                                          RowActivation::kGelu,      RowActivation::kGeluTanh,
+                                          RowActivation::kQuickGelu, RowActivation::kRelu};
+
+struct RowCase {
+  int64_t rows, columns, gap = 0, lead = 0;
+  bool in_place = false, bias = true;
+};
+const RowCase kRowCases[] = {{0, 16},
+                             {1, 1},
+                             {3, 15, 1},
+                             {5, 128},
+                             {2, 132, 0, 4, true},
+                             {3, 256, 8},
+                             {2, 257, 3, 1, false, false},
+                             {3, 512, 0, 1},
+                             {2, 1028, 4, 0, true, false},
+                             {1, 2049},
+                             {2, 4096},
+                             {1, 8192, 0, 0, true},
+                             {1, 8200},
+                             {1, 16384},
+                             {1, 16390, 0, 1}};
+
+// One more operation's rounding than the fp32 bound, for what is stored.
+std::vector<Bounded> AllStored(RowType type, std::vector<Bounded> values) {
+  for (Bounded& value : values) value = Stored(type, value);
+  return values;
+}
+
+TEST(Rows, Norms) {
+  uint64_t seed = 100;
+  for (const RowCase& c : kRowCases)
+    for (RowType type : kTypes)
+      for (bool layer : {false, true}) {
+        const std::string what = fmt::format("{} {} x {} {}", layer ? "LayerNorm" : "RmsNorm",
+                                             c.rows, c.columns, NameOf(type));
+        Floats x = Random(c.rows * c.columns, ++seed, 2.0f);
+        for (float& value : x) value += 0.5f;
+        x = RoundTo(type, x);
+        const Floats weight = Random(c.columns, ++seed), bias = Random(c.columns, ++seed);
+        const DeviceArray<float> weight_device(weight), bias_device(bias);
+        std::vector<Bounded> want;
+        for (int64_t r = 0; r < c.rows; ++r) {
+          const float* row = x.data() + r * c.columns;
+          const auto some =
+              layer ? ops_test::LayerNormRow(row, weight.data(), c.bias ? bias.data() : nullptr,
+                                             1e-5f, c.columns)
+                    : ops_test::RmsNormRow(row, weight.data(), 1e-6f, c.columns);
+          want.insert(want.end(), some.begin(), some.end());
+        }
+        ForSchedules(c.columns < 1000 ? 3 : 1, [&](uint64_t) {
+          const DeviceRows in(type, c.rows, c.columns, c.gap, c.lead, x),
+              apart(type, c.rows, c.columns, c.gap, c.lead);
+          const DeviceRows& out = c.in_place ? in : apart;
+          ExpectRan(cuda::LaunchNorm(layer ? cuda::NormKind::kLayer : cuda::NormKind::kRms, type,
+                                     {.x = in.data(),
+                                      .out = out.data(),
+                                      .weight = weight_device.get(),
+                                      .bias = layer && c.bias ? bias_device.get() : nullptr,
+                                      .x_stride = in.stride(),
+                                      .out_stride = out.stride(),
+                                      .rows = c.rows,
+                                      .columns = static_cast<int32_t>(c.columns),
+                                      .eps = layer ? 1e-5f : 1e-6f},
+                                     TestStream()),
+                    what);
+          ExpectWithin(out.Get(), AllStored(type, want), c.columns, what);
+          out.CheckGuards(what);
+          if (!c.in_place) ExpectSame(in.Get(), x, what + ": x");
+        });
+      }
+}
+
+// A small variance far from zero: E[x^2] - E[x]^2 in fp32 would be noise.
+TEST(Rows, LayerNormDoesNotCancel) {
+  for (int64_t columns : {64, 300, 4096}) {
+    Floats x = Random(columns, 7, 0.01f);
+    for (float& value : x) value += 100.0f;
+    const Floats weight(static_cast<size_t>(columns), 1.0f);
+    const DeviceArray<float> weight_device(weight);
+    const DeviceRows rows(RowType::kF32, 1, columns, 0, 0, x);
+    ExpectRan(cuda::LaunchNorm(cuda::NormKind::kLayer, RowType::kF32,
+                               {.x = rows.data(),
+                                .out = rows.data(),
+                                .weight = weight_device.get(),
+                                .x_stride = columns,
+                                .out_stride = columns,
+                                .rows = 1,
+                                .columns = static_cast<int32_t>(columns),
+                                .eps = 1e-12f},
+                               TestStream()),
+              "LayerNorm");
+    double mean = 0, squares = 0;
+    for (float value : x) mean += value;
+    mean /= static_cast<double>(columns);
+    for (float value : x) squares += (value - mean) * (value - mean);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(columns));
+    const Floats got = rows.Get();
+    // The mean's rounding, 100 u, against a deviation of 0.01
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_NEAR(got[i], (x[i] - mean) * scale, 5e-3) << columns << " " << i;
+  }
+}
+
+// A row's bits do not depend on its alignment, its heads, or the rows beside it.
+TEST(Rows, NormsOfEqualRowsAreEqual) {
+  for (int64_t columns : {8, 64, 128, 260, 1024}) {
+    const Floats x = RoundTo(RowType::kBf16, Random(6 * columns, 9, 3.0f)),
+                 weight = Random(columns, 10);
+    const DeviceArray<float> weight_device(weight);
+    const auto norm = [&](int64_t rows, int32_t heads, int64_t gap, int64_t lead) {
+      const DeviceRows all(RowType::kBf16, rows, heads * columns, gap, lead, x);
+      ExpectRan(cuda::LaunchNorm(cuda::NormKind::kRms, RowType::kBf16,
+                                 {.x = all.data(),
+                                  .out = all.data(),
+                                  .weight = weight_device.get(),
+                                  .x_stride = all.stride(),
+                                  .out_stride = all.stride(),
+                                  .rows = rows,
+                                  .heads = heads,
+                                  .columns = static_cast<int32_t>(columns),
+                                  .eps = 1e-5f},
+                                 TestStream()),
+                "HeadRmsNorm");
+      all.CheckGuards("HeadRmsNorm");
+      return all.Get();
+    };
+    const Floats plain = norm(6, 1, 0, 0);
+    ExpectSame(norm(2, 3, 5, 0), plain, "heads");
+    ExpectSame(norm(3, 2, 0, 1), plain, "unaligned");
+    std::vector<Bounded> want;
+    for (int64_t r = 0; r < 6; ++r) {
+      const auto some = ops_test::RmsNormRow(x.data() + r * columns, weight.data(), 1e-5f, columns);
+      want.insert(want.end(), some.begin(), some.end());
+    }
+    ExpectWithin(plain, AllStored(RowType::kBf16, want), columns, "HeadRmsNorm");
+  }
+}
+
+TEST(Rows, GatedActivation) {
+  uint64_t seed = 300;
+  for (RowActivation activation : kActivations)
+    for (RowType type : kTypes)
+      for (const RowCase& c : kRowCases) {
+        if (c.columns > 3000) continue;
+        Floats x = Random(c.rows * 2 * c.columns, ++seed, 3.0f);
+        for (size_t i = 0; i < x.size() && c.columns > 60; ++i)
+          if (i % 7 == 0) x[i] *= 12.0f;  // far out, where exponentials end
+        x = RoundTo(type, x);
+        const std::string what =
+            fmt::format("activation {} {} x {} {}", static_cast<int>(activation), c.rows, c.columns,
+                        NameOf(type));
+        std::vector<Bounded> want;
+        for (int64_t r = 0; r < c.rows; ++r)
+          for (int64_t i = 0; i < c.columns; ++i) {
+            const float gate = x[static_cast<size_t>(r * 2 * c.columns + i)];
+            const float up = x[static_cast<size_t>(r * 2 * c.columns + c.columns + i)];
+            const Bounded y = ops_test::Activate(static_cast<Activation>(activation), {gate, 0});
+            want.push_back(
+                {y.value * up, y.bound * std::fabs(up) + ops_test::kU * std::fabs(y.value * up)});
+          }
+        ForSchedules(c.columns < 600 ? 2 : 1, [&](uint64_t) {
+          const DeviceRows in(type, c.rows, 2 * c.columns, c.gap, c.lead, x),
+              out(type, c.rows, c.columns, c.gap, c.lead);
+          ExpectRan(cuda::LaunchGatedActivation(activation, type,
+                                                {.gate_up = in.data(),
+                                                 .out = out.data(),
+                                                 .gate_up_stride = in.stride(),
+                                                 .out_stride = out.stride(),
+                                                 .rows = c.rows,
+                                                 .columns = c.columns},
+                                                TestStream()),
+                    what);
+          ExpectWithin(out.Get(), AllStored(type, want), c.columns, what);
+          out.CheckGuards(what);
+        });
+      }
+}
+
+TEST(Rows, ActivationsPassNanAndKeepSigns) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (RowActivation activation : kActivations) {
+    if (activation == RowActivation::kNone) continue;
+    const DeviceRows in(RowType::kF32, 1, 8, 0, 0, {nan, 30, -30, 0, 1, 1, 1, 1}),
+        out(RowType::kF32, 1, 4);
+    ExpectRan(cuda::LaunchGatedActivation(activation, RowType::kF32,
+                                          {.gate_up = in.data(),
+                                           .out = out.data(),
+                                           .gate_up_stride = 8,
+                                           .out_stride = 4,
+                                           .rows = 1,
+                                           .columns = 4},
+                                          TestStream()),
+              "activation");
+    const Floats y = out.Get();
+    EXPECT_TRUE(std::isnan(y[0])) << static_cast<int>(activation);
+    EXPECT_EQ(y[1], 30.0f);
+    EXPECT_NEAR(y[2], 0.0f, 1e-6f);
+    EXPECT_EQ(y[3], 0.0f);
+  }
+}
+
+TEST(Rows, Epilogue) {
+  struct Case {
+    int64_t rows, columns, gap, lead;
+    RowActivation activation;
+    bool bias, residual, in_place;
+    float gate;
+  };
+  const Case cases[] = {
+      {0, 8, 0, 0, RowActivation::kNone, true, true, false, 1},
+      {1, 1, 0, 0, RowActivation::kNone, false, false, false, 1},
+      {3, 96, 0, 0, RowActivation::kGelu, true, true, true, 0.37f},
+      {2, 515, 1, 0, RowActivation::kSilu, true, true, false, -0.5f},
+      {2, 1024, 0, 1, RowActivation::kGeluTanh, false, true, false, 1},
+      {3, 516, 4, 0, RowActivation::kQuickGelu, true, false, false, 2},
+      {2, 64, 0, 0, RowActivation::kRelu, true, false, false, 1},
+  };
+  uint64_t seed = 500;
+  for (const Case& c : cases)
+    for (RowType y_type : {RowType::kF32, RowType::kBf16})
+      for (RowType type : kTypes) {
+        const Floats y = RoundTo(y_type, Random(c.rows * c.columns, ++seed, 2.0f));
+        const Floats residual = RoundTo(type, Random(c.rows * c.columns, ++seed));
+        const Floats bias = Random(c.columns, ++seed);
+        const DeviceArray<float> bias_device(bias);
+        const std::string what = fmt::format("epilogue {} x {} {} to {}", c.rows, c.columns,
+                                             NameOf(y_type), NameOf(type));
+        std::vector<Bounded> want;
+        for (size_t i = 0; i < y.size(); ++i) {
+          Bounded z{y[i], 0};
+          if (c.bias) {
+            z.value += bias[i % static_cast<size_t>(c.columns)];
+            z.bound = ops_test::kU * std::fabs(z.value);
+          }
+          z = ops_test::Activate(static_cast<Activation>(c.activation), z);
+          z = {z.value * c.gate, z.bound * std::fabs(c.gate)};
+          z.bound += ops_test::kU * std::fabs(z.value);
+          if (c.residual) z.value += residual[i], z.bound += ops_test::kU * std::fabs(z.value);
+          z.bound += 1e-37;
+          want.push_back(Stored(type, z));
+        }
+        ForSchedules(2, [&](uint64_t) {
+          const DeviceRows in(y_type, c.rows, c.columns, c.gap, c.lead, y),
+              add(type, c.rows, c.columns, c.gap, c.lead, residual),
+              apart(type, c.rows, c.columns, c.gap, c.lead);
+          const DeviceRows& out = c.in_place ? add : apart;
+          ExpectRan(cuda::LaunchEpilogue(y_type, type,
+                                         {.y = in.data(),
+                                          .bias = c.bias ? bias_device.get() : nullptr,
+                                          .residual = c.residual ? add.data() : nullptr,
+                                          .out = out.data(),
+                                          .y_stride = in.stride(),
+                                          .residual_stride = add.stride(),
+                                          .out_stride = out.stride(),
+                                          .rows = c.rows,
+                                          .columns = c.columns,
+                                          .gate = c.gate,
+                                          .activation = c.activation},
+                                         TestStream()),
+                    what);
+          ExpectWithin(out.Get(), want, c.columns, what);
+          out.CheckGuards(what);
+        });
+      }
+}
+
+TEST(Rows, MovesAndEmbeddings) {
+  const std::vector<int32_t> picks = {8, 0, 3};
+  for (RowType type : kTypes)
+    for (const RowCase& c :
+         {RowCase{9, 13, 2, 1}, RowCase{9, 64}, RowCase{9, 2056}, RowCase{9, 6}}) {
+      const Floats x = RoundTo(type, Random(c.rows * c.columns, 400));
+      const DeviceArray<int32_t> rows(picks);
+      const std::string what = fmt::format("moves of {} {}", c.columns, NameOf(type));
+      const auto bytes = static_cast<int64_t>(SizeOf(DTypeOf(type)));
+      ForSchedules(2, [&](uint64_t) {
+        const DeviceRows in(type, c.rows, c.columns, c.gap, c.lead, x),
+            few(type, 3, c.columns, c.gap, c.lead),
+            back(type, c.rows, c.columns, 0, 0, Floats(x.size(), 7.0f));
+        ExpectRan(cuda::LaunchMoveRows(cuda::MoveKind::kGather,
+                                       {.x = in.data(),
+                                        .out = few.data(),
+                                        .rows = rows.get(),
+                                        .x_stride = in.stride() * bytes,
+                                        .out_stride = few.stride() * bytes,
+                                        .row_bytes = c.columns * bytes,
+                                        .count = 3},
+                                       TestStream()),
+                  what);
+        ExpectRan(cuda::LaunchMoveRows(cuda::MoveKind::kScatter,
+                                       {.x = few.data(),
+                                        .out = back.data(),
+                                        .rows = rows.get(),
+                                        .x_stride = few.stride() * bytes,
+                                        .out_stride = back.stride() * bytes,
+                                        .row_bytes = c.columns * bytes,
+                                        .count = 3},
+                                       TestStream()),
+                  what);
+        Floats want_few, want_back(x.size(), 7.0f);
+        for (int32_t row : picks) {
+          want_few.insert(want_few.end(), x.begin() + row * c.columns,
+                          x.begin() + (row + 1) * c.columns);
+          std::copy_n(x.begin() + row * c.columns, c.columns, want_back.begin() + row * c.columns);
+        }
+        ExpectSame(few.Get(), want_few, what);
+        ExpectSame(back.Get(), want_back, what);
+        few.CheckGuards(what);
+        for (RowType out_type : kTypes) {
+          const DeviceRows out(out_type, 3, c.columns, c.gap, c.lead);
+          ExpectRan(cuda::LaunchEmbedding(type, out_type,
+                                          {.table = in.data(),
+                                           .out = out.data(),
+                                           .ids = rows.get(),
+                                           .table_stride = in.stride(),
+                                           .out_stride = out.stride(),
+                                           .columns = c.columns,
+                                           .count = 3},
+                                          TestStream()),
+                    what);
+          ExpectSame(out.Get(), RoundTo(out_type, want_few), what + " to " + NameOf(out_type));
+          out.CheckGuards(what);
+        }
+      });
+    }
+}
+
+TEST(Rows, AddRows) {
+  for (RowType type : kTypes)
+    // In place: no two threads' halves in one 4-byte word, which is what the race detector tells
+    // apart
+    for (const RowCase& c : {RowCase{9, 13, 3}, RowCase{9, 520}, RowCase{1, 4}})
+      for (bool by_id : {false, true}) {
+        const Floats x = RoundTo(type, Random(c.rows * c.columns, 410)),
+                     table = Random(4 * c.columns, 411);
+        std::vector<int32_t> ids = {3, 3, 0, 1, 2, 0, 0, 1, 3};
+        ids.resize(static_cast<size_t>(c.rows));
+        const DeviceArray<int32_t> rows(ids);
+        const DeviceRows table_rows(RowType::kF32, 4, c.columns, c.gap, c.lead, table);
+        std::vector<Bounded> want;
+        for (int64_t i = 0; i < c.rows * c.columns; ++i) {
+          const int64_t row = i / c.columns, from = by_id ? ids[static_cast<size_t>(row)] : row % 4;
+          const double added =
+              static_cast<double>(table[static_cast<size_t>(from * c.columns + i % c.columns)]) *
+              0.3f;
+          const double y = x[static_cast<size_t>(i)] + added;
+          want.push_back(Stored(type, {y, ops_test::kU * (std::fabs(added) + std::fabs(y))}));
+        }
+        const std::string what = fmt::format("AddRows of {} {}", c.columns, NameOf(type));
+        ForSchedules(2, [&](uint64_t) {
+          const DeviceRows sum(type, c.rows, c.columns, c.gap, c.lead, x);
+          ExpectRan(cuda::LaunchAddRows(type,
+                                        {.table = static_cast<const float*>(table_rows.data()),
+                                         .rows = by_id ? rows.get() : nullptr,
+                                         .x = sum.data(),
+                                         .table_stride = table_rows.stride(),
+                                         .x_stride = sum.stride(),
+                                         .table_rows = 4,
+                                         .count = c.rows,
+                                         .columns = c.columns,
+                                         .scale = 0.3f},
+                                        TestStream()),
+                    what);
+          ExpectWithin(sum.Get(), want, c.columns, what);
+          sum.CheckGuards(what);
+        });
+      }
+}
+
+TEST(Rows, Patchify) {
+  struct Case {
+    int used, first_tile, height, width, size;
+    int64_t row_begin, rows, gap;
+  };
+  const Case cases[] = {
+      {1, 0, 4, 4, 4, 0, 1, 0},    {2, 0, 9, 14, 4, 0, 12, 2},    {1, 0, 28, 28, 14, 1, 7, 0},
+      {2, 1, 28, 28, 14, 5, 3, 1}, {0, 0, 4, 8, 2, 0, 8, 0},      {3, 0, 5, 5, 1, 20, 0, 0},
+      {1, 0, 32, 64, 16, 2, 4, 4}, {1, 0, 512, 80, 256, 0, 0, 0}, {1, 0, 130, 300, 130, 0, 2, 0}};
+  Floats lut(3 * 256);
+  for (size_t i = 0; i < lut.size(); ++i)
+    lut[i] = static_cast<float>(i % 256 * 3 + i / 256) * 0.01f - 1;
+  const DeviceArray<float> lut_device(lut);
+  for (const Case& c : cases)
+    for (RowType type : kTypes) {
+      const int64_t grid_height = c.height / c.size, grid_width = c.width / c.size;
+      const int64_t columns = int64_t{3} * c.size * c.size;
+      std::vector<uint8_t> pixels(
+          static_cast<size_t>((c.used - c.first_tile) * 3 * c.height * c.width));
+      for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * 37 + i / 251);
+      const DeviceArray<uint8_t> tiles(pixels);
+      const std::string what =
+          fmt::format("{} tiles of {} x {} {}", c.used, c.height, c.width, NameOf(type));
+      Floats want;
+      for (int64_t row = c.row_begin; row < c.row_begin + c.rows; ++row) {
+        const int64_t t = row / (grid_height * grid_width), i = row / grid_width % grid_height,
+                      j = row % grid_width;
+        for (int64_t at = 0; at < columns; ++at) {
+          const int64_t channel = at / (c.size * c.size), y = at / c.size % c.size, x = at % c.size;
+          const int64_t from =
+              (((t - c.first_tile) * 3 + channel) * c.height + i * c.size + y) * c.width +
+              j * c.size + x;
+          want.push_back(t >= c.used ? 0.0f
+                                     : RoundTo(type, lut[static_cast<size_t>(channel * 256) +
+                                                         pixels[static_cast<size_t>(from)]]));
+        }
+      }
+      ForSchedules(2, [&](uint64_t) {
+        const DeviceRows out(type, c.rows, columns, c.gap);
+        ExpectRan(cuda::LaunchPatchify(type,
+                                       {.tiles = tiles.get(),
+                                        .lut = lut_device.get(),
+                                        .out = out.data(),
+                                        .out_stride = out.stride(),
+                                        .row_begin = c.row_begin,
+                                        .row_end = c.row_begin + c.rows,
+                                        .first_tile = c.first_tile,
+                                        .used = c.used,
+                                        .height = c.height,
+                                        .width = c.width,
+                                        .patch_size = c.size},
+                                       TestStream()),
+                  what);
+        ExpectSame(out.Get(), want, what);
+        out.CheckGuards(what);
+      });
+    }
+}
+
+// At aligned shapes whole sectors move, and shared memory has no conflicts.
+TEST(Rows, MovesWholeSectors) {
+  const auto expect = [](const Moved& moved, const std::string& what) {
+    if (!moved.counted) return;
+    EXPECT_GE(moved.load_bytes, moved.load_moved * 95 / 100) << what;
+    EXPECT_GE(moved.store_bytes, moved.store_moved * 95 / 100) << what;
+    EXPECT_LE(moved.wavefronts, moved.ideal_wavefronts * 105 / 100) << what;
+  };
+  ForSchedules(1, [&](uint64_t) {
+    for (int64_t columns : {128, 1280, 4096}) {
+      const RowType type = RowType::kBf16;
+      const DeviceRows x(type, 4, 2 * columns, 0, 0, Floats(static_cast<size_t>(8 * columns), 1)),
+          y(type, 8, columns, 0, 0, Floats(static_cast<size_t>(8 * columns), 1)),
+          sums(RowType::kF32, 4, columns, 0, 0, Floats(static_cast<size_t>(4 * columns), 1));
+      const DeviceArray<float> weight(Floats(static_cast<size_t>(columns), 1));
+      const DeviceArray<int32_t> ids({3, 0, 1, 2});
+      ForgetCounters();
+      ExpectRan(cuda::LaunchNorm(cuda::NormKind::kLayer, type,
+                                 {.x = y.data(),
+                                  .out = y.data(),
+                                  .weight = weight.get(),
+                                  .bias = weight.get(),
+                                  .x_stride = columns,
+                                  .out_stride = columns,
+                                  .rows = 8,
+                                  .columns = static_cast<int32_t>(columns),
+                                  .eps = 1},
+                                 TestStream()),
+                "norm");
+      const Moved norm = TakeCounters("NormKernel");
+      expect(norm, "norm");
+      // The row once in, once out, and weight and bias
+      if (norm.counted) {
+        EXPECT_EQ(norm.load_bytes, static_cast<uint64_t>(8 * columns * (2 + 8)));
+        EXPECT_EQ(norm.store_bytes, static_cast<uint64_t>(8 * columns * 2));
+      }
+      ExpectRan(cuda::LaunchGatedActivation(RowActivation::kSilu, type,
+                                            {.gate_up = x.data(),
+                                             .out = y.data(),
+                                             .gate_up_stride = 2 * columns,
+                                             .out_stride = columns,
+                                             .rows = 4,
+                                             .columns = columns},
+                                            TestStream()),
+                "gated");
+      expect(TakeCounters("GatedKernel"), "gated");
+      ExpectRan(cuda::LaunchEpilogue(RowType::kF32, type,
+                                     {.y = sums.data(),
+                                      .bias = weight.get(),
+                                      .residual = y.data(),
+                                      .out = y.data(),
+                                      .y_stride = columns,
+                                      .residual_stride = columns,
+                                      .out_stride = columns,
+                                      .rows = 4,
+                                      .columns = columns,
+                                      .activation = RowActivation::kGelu},
+                                     TestStream()),
+                "epilogue");
+      expect(TakeCounters("EpilogueKernel"), "epilogue");
+      ExpectRan(cuda::LaunchEmbedding(type, type,
+                                      {.table = y.data(),
+                                       .out = x.data(),
+                                       .ids = ids.get(),
+                                       .table_stride = columns,
+                                       .out_stride = 2 * columns,
+                                       .columns = columns,
+                                       .count = 4},
+                                      TestStream()),
+                "embedding");
+      const Moved embedding = TakeCounters("MoveRowsKernel");
+      if (embedding.counted) {
+        EXPECT_EQ(embedding.store_bytes, embedding.store_moved);
+      }
+    }
+    const std::vector<uint8_t> pixels(3 * 56 * 112, 9);
+    const DeviceArray<uint8_t> tiles(pixels);
+    const DeviceArray<float> lut(Floats(768, 1));
+    const DeviceRows patches(RowType::kBf16, 32, 588);
+    ExpectRan(cuda::LaunchPatchify(RowType::kBf16,
+                                   {.tiles = tiles.get(),
+                                    .lut = lut.get(),
+                                    .out = patches.data(),
+                                    .out_stride = 588,
+                                    .row_begin = 0,
+                                    .row_end = 32,
+                                    .used = 1,
+                                    .height = 56,
+                                    .width = 112,
+                                    .patch_size = 14},
+                                   TestStream()),
+              "patchify");
+    const Moved moved = TakeCounters("PatchifyKernel");
+    if (moved.counted) {
+      EXPECT_GE(moved.load_bytes, moved.load_moved * 95 / 100);
+      EXPECT_GE(moved.store_bytes, moved.store_moved * 95 / 100);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace tessera::cuda_test
