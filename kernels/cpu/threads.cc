@@ -1,5 +1,7 @@
 #include "kernels/cpu/threads.h"
 
+#include <sched.h>
+
 #include <chrono>
 
 namespace tessera {
@@ -41,6 +43,26 @@ ThreadPool::~ThreadPool() {
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+int ThreadPool::Pin() {
+  cpu_set_t usable;  // the first 1024 processors: enough for what one pool runs on
+  CPU_ZERO(&usable);
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0 || CPU_COUNT(&usable) < threads()) return 0;
+  int cpu = -1, tied = 0;
+  const auto next = [&] {
+    do ++cpu;
+    while (!CPU_ISSET(cpu, &usable));
+  };
+  next();  // the caller's
+  for (std::thread& worker : workers_) {
+    next();
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    tied += pthread_setaffinity_np(worker.native_handle(), sizeof one, &one) == 0 ? 1 : 0;
+  }
+  return tied;
 }
 
 void ThreadPool::RunItems(int worker) {

@@ -28,6 +28,11 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  // Ties worker i to the i-th processor that this process may use; the caller's thread stays free
+  // and finds the first one. Returns how many are tied: none where there are fewer processors than
+  // threads. For machines that serve nothing else.
+  int Pin();
+
   // body(item, worker) for every item in [0, items), worker in [0, threads()); returns when all are
   // done. Items are handed out in ascending order. body must not throw and must not call Run.
   template <typename Body>
