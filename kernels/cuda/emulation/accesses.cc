@@ -59,11 +59,12 @@ void Block::Report(Thread& me, const SharedShadow::Finding& finding, Site site, 
   using Verdict = SharedShadow::Verdict;
   if (finding.verdict == Verdict::kUninitialised) {
     Fail(me, DefectKind::kUninitialised, site,
-         fmt::format("{} of shared address {}, which nobody wrote", word, finding.address));
+         fmt::format("{} of shared address {}, which nobody has written yet", word,
+                     finding.address));
   }
   const SiteTable::Entry& other = checks_->sites[finding.other_site];
   const auto place = fmt::format("{} of thread {} at {}:{}", other.word, finding.other_thread,
-                                 other.site.file, other.site.line);
+                                 other.site.Path(), other.site.line);
   if (finding.verdict == Verdict::kPending) {
     Fail(me, DefectKind::kUnwaitedCopy, site,
          fmt::format("{} of shared address {} before the {} has been waited for", word,
@@ -81,7 +82,7 @@ void Block::Report(Thread& me, const GlobalShadow::Finding& finding, Site site, 
                          : std::string();
   Fail(me, DefectKind::kRace, site,
        fmt::format("{} of global memory races with the {} of {}thread {} at {}:{}", word,
-                   other.word, block, finding.other_thread, other.site.file, other.site.line));
+                   other.word, block, finding.other_thread, other.site.Path(), other.site.line));
 }
 
 void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access access, Site site,

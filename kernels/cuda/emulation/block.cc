@@ -158,7 +158,7 @@ bool Block::Meet(Thread& me, Meeting meeting, Site site, Operands operands) {
   } else if (warp.meeting != meeting || warp.site != site) {
     Fail(me, DefectKind::kDivergence, site,
          fmt::format("{} here, but other lanes of the warp are at {} at {}:{}", Name(meeting),
-                     Name(warp.meeting), warp.site.file, warp.site.line));
+                     Name(warp.meeting), warp.site.Path(), warp.site.line));
   }
   warp.operands[me.lane] = operands;
   warp.arrived |= 1u << me.lane;
@@ -198,7 +198,7 @@ void Block::SyncThreads(Thread& me, Site site) {
   } else if (barrier_site_ != site) {
     Fail(me, DefectKind::kDivergence, site,
          fmt::format("sync_threads here, but other threads of the block are at the one at {}:{}",
-                     barrier_site_.file, barrier_site_.line));
+                     barrier_site_.Path(), barrier_site_.line));
   }
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
@@ -240,7 +240,7 @@ void Block::NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site) {
   } else if (barrier.threads != threads || barrier.lanes[me.warp->index] == kAllLanes) {
     Fail(me, DefectKind::kDivergence, site,
          fmt::format("named barrier {} of {} threads, but {} came for {} at {}:{}", id, threads,
-                     barrier.arrived, barrier.threads, barrier.site.file, barrier.site.line));
+                     barrier.arrived, barrier.threads, barrier.site.Path(), barrier.site.line));
   }
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
@@ -273,11 +273,11 @@ std::string Block::Where(uint32_t thread) const {
   if ((warp.done & bit) != 0) return fmt::format("thread {} has ended", thread);
   if ((warp.at_barrier & bit) != 0) {
     return fmt::format("thread {} waits at the barrier at {}:{}", thread,
-                       threads_[thread].waits_at.file, threads_[thread].waits_at.line);
+                       threads_[thread].waits_at.Path(), threads_[thread].waits_at.line);
   }
   if ((warp.arrived & bit) != 0) {
     return fmt::format("thread {} waits for its warp in {} at {}:{}", thread, Name(warp.meeting),
-                       warp.site.file, warp.site.line);
+                       warp.site.Path(), warp.site.line);
   }
   return fmt::format("thread {} has not run", thread);
 }
@@ -292,7 +292,6 @@ void Block::ExplainStop() {
   const bool in_warp = (warp.arrived >> first.lane & 1u) != 0;
   const Site site = in_warp ? warp.site : first.waits_at;
   std::string what = Where(waiting);
-  bool some_ended = false;
   for (uint32_t i = 0; i < threads; ++i) {
     const Warp& other = *threads_[i].warp;
     const uint32_t bit = 1u << threads_[i].lane;
@@ -300,15 +299,16 @@ void Block::ExplainStop() {
     const bool meets = (other.arrived & bit) != 0;
     const Site place = meets ? other.site : threads_[i].waits_at;
     if (!ended && meets == in_warp && place == site) continue;
-    some_ended |= ended;
     what += "; " + Where(i);
     break;
   }
-  const bool all_same = what.find(';') == std::string::npos;
+  const bool at_named = std::ranges::any_of(named_, [&](const Named& barrier) {
+    return (barrier.lanes[warp.index] >> first.lane & 1u) != 0;
+  });
   const std::lock_guard lock(state_->mutex);
   failed_ = true;
   if (state_->failed.exchange(true)) return;
-  state_->defect = {all_same && !some_ended ? DefectKind::kDeadlock : DefectKind::kDivergence,
+  state_->defect = {at_named ? DefectKind::kDeadlock : DefectKind::kDivergence,
                     state_->name,
                     site,
                     position_,

@@ -35,7 +35,7 @@ std::string KernelName(const KernelLaunch& launch) {
   Dl_info info;
   if (dladdr(reinterpret_cast<void*>(launch.kernel), &info) == 0 || info.dli_sname == nullptr ||
       info.dli_saddr != reinterpret_cast<void*>(launch.kernel)) {
-    return fmt::format("kernel launched at {}:{}", launch.site.file, launch.site.line);
+    return fmt::format("kernel launched at {}:{}", launch.site.Path(), launch.site.line);
   }
   int status = 0;
   char* demangled = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
@@ -80,7 +80,7 @@ class Worker {
       SiteTable::Entry& entry = sites[i];
       if (entry.counters == Counters{}) continue;
       report.counters += entry.counters;
-      report.sites.push_back({entry.site.file, entry.site.line, entry.word, entry.counters});
+      report.sites.push_back({entry.site.Path(), entry.site.line, entry.word, entry.counters});
       entry.counters = {};
     }
   }
@@ -149,7 +149,9 @@ void Machine::StartWorkers() {
   for (unsigned i = 0; i < count; ++i) workers_.push_back(std::make_unique<Worker>(i));
   pool_ = std::make_unique<Pool>();
   for (unsigned i = 1; i < count; ++i) {
-    pool_->threads.emplace_back([this, i] { pool_->Loop(*workers_[i]); });
+    // Not through pool_: a thread may begin after it was reset.
+    pool_->threads.emplace_back(
+        [pool = pool_.get(), worker = workers_[i].get()] { pool->Loop(*worker); });
   }
 }
 

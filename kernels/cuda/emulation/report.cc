@@ -21,8 +21,8 @@ const char* Name(DefectKind kind) {
 }
 
 std::string Defect::Describe() const {
-  return fmt::format("{}: {}: {}:{}: block ({},{},{}) thread {}: {}", Name(kind), kernel, site.file,
-                     site.line, block[0], block[1], block[2], thread, what);
+  return fmt::format("{}: {}: {}:{}: block ({},{},{}) thread {}: {}", Name(kind), kernel,
+                     site.Path(), site.line, block[0], block[1], block[2], thread, what);
 }
 
 Counters& Counters::operator+=(const Counters& other) {

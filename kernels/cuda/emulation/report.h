@@ -19,7 +19,7 @@ enum class DefectKind : uint8_t {
   kBounds,         // outside every live allocation, or the block's shared memory
   kMisaligned,     // an address that is no multiple of the access's size
   kDivergence,     // not all threads came to the same barrier or warp instruction
-  kDeadlock,       // nobody can go on
+  kDeadlock,       // a named barrier that others never come to
   kBadArgument,    // a wrapper or launch called with what the instruction does not take
 };
 const char* Name(DefectKind kind);

@@ -13,6 +13,13 @@ struct Site {
     return {file, line};
   }
   bool operator==(const Site&) const = default;
+
+  // As the compiler was given it, without leading "../".
+  const char* Path() const {
+    const char* path = file;
+    while (path[0] == '.' && path[1] == '.' && path[2] == '/') path += 3;
+    return path;
+  }
 };
 
 }  // namespace tessera::cuda::emulation
