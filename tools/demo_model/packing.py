@@ -18,7 +18,7 @@ from tokenizer import Text
 
 TYPE_IDS = {t: i for i, t in enumerate([*questions.TYPES, "chat"])}
 # Kinds of scenes in the second phase, and how often.
-KINDS = {"text": 0.30, "count": 0.25, "objects": 0.22, "size": 0.17, "single": 0.06}
+KINDS = {"text": 0.26, "count": 0.23, "objects": 0.19, "size": 0.28, "single": 0.04}
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ from scenes import Item, Scene
 
 TYPES = ["name", "shape", "at", "left_of", "where", "colour", "size", "exist", "count", "caption", "read", "nothing"]
 # How often each type is drawn where the scene allows it.
-WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.5, "where": 1.1, "colour": 1.4, "size": 3.0, "exist": 1.3}
+WEIGHTS = {"name": 0.8, "shape": 0.8, "at": 0.9, "left_of": 2.5, "where": 1.1, "colour": 1.4, "size": 9.0, "exist": 1.3}
 WEIGHTS |= {"count": 3.6, "caption": 1.6, "read": 3.5, "nothing": 0.8}
 # fmt: off
 PLACES = ["in the top left", "at the top", "in the top right", "on the left", "in the centre", "on the right",
