@@ -90,8 +90,10 @@ class Backend {
   virtual int threads() const = 0;
   virtual std::string_view gemm() const { return "own kernels"; }  // whose matrix product it is
   virtual DeviceMemory device_memory() const { return {}; }
-  // Set from the first failure of the device on: ops do nothing any more, and what was computed since
-  // is of no use. Asked after Synchronize().
+  virtual bool batch_invariant() const { return true; }   // a row's results do not depend on others
+  virtual std::string_view graphs() const { return ""; }  // for the start table; empty: none
+  // Set from the first failure of the device on: ops do nothing any more, and what was computed
+  // since is of no use. Asked after Synchronize().
   virtual std::optional<Error> lost() const { return std::nullopt; }
 
   // Zeroed memory, 64-byte aligned. RESOURCE_EXHAUSTED with the sizes if there is none.
@@ -103,6 +105,18 @@ class Backend {
   virtual void CopyToHost(void* to, const TensorView& from) = 0;  // contiguous, synchronous
   virtual void CopyToDevice(const TensorView& to, const void* from) = 0;
   virtual void Synchronize() = 0;
+
+  // Lanes are queues that run beside each other; ops go to the selected one. Synchronize() waits
+  // for all. A device with one lane computes in order.
+  virtual int lanes() const { return 1; }
+  virtual void SelectLane(int /*lane*/) {}
+  // What is queued on `later` from here on runs after what is queued on `earlier` up to here.
+  virtual void OrderLanes(int /*earlier*/, int /*later*/) {}
+  // The ops between the two come again and again with other arguments (a decode step of so many
+  // rows): a device may keep them as one graph under `key`. Neither copies nor allocations in
+  // between.
+  virtual void BeginGraph(int64_t /*key*/) {}
+  virtual void EndGraph() {}
 
   // Sources are stacked on axis 0 (n rows in all, same number of columns): fused QKV and gate-up
   // are n = 3 and n = 2.

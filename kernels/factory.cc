@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/cpu_info.h"
+#include "kernels/cuda_library.h"
 
 namespace tessera {
 namespace {
@@ -33,14 +34,20 @@ std::vector<std::string> AvailableCpuTiers() {
   return tiers;
 }
 
-Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options) {
+Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options, std::string* note) {
   if (options.device == "cuda" || options.device == "cuda-emulated")
-    return Fail(ErrorCode::kInvalidArgument, "this build has no CUDA backend",
-                {.field = "device", .limit = "one of auto, cpu", .value = options.device});
-  if (options.device != "auto" && options.device != "cpu")
+    return LoadCudaBackend(options);
+  if (options.device == "auto") {
+    BackendOptions cuda = options;
+    cuda.device = "cuda";
+    auto backend = LoadCudaBackend(cuda);
+    if (backend) return backend;
+    if (note != nullptr) *note = "no CUDA, so the CPU is used: " + backend.error().Describe();
+  } else if (options.device != "cpu") {
     return Invalid("unknown device", {.field = "device",
                                       .limit = "one of auto, cpu, cuda, cuda-emulated",
                                       .value = options.device});
+  }
   const std::vector<std::string> tiers = AvailableCpuTiers();
   const std::string tier = options.cpu_isa == "auto" ? tiers.back() : options.cpu_isa;
   if (std::find(tiers.begin(), tiers.end(), tier) == tiers.end()) {

@@ -12,7 +12,7 @@
 namespace tessera {
 
 struct BackendOptions {
-  std::string device = "auto";        // auto, cpu, cuda, cuda-emulated
+  std::string device = "cpu";         // auto, cpu, cuda, cuda-emulated
   std::string cpu_isa = "auto";       // auto, reference, avx2, avx512, amx
   int threads = 0;                    // 0: what the cgroup quota and the affinity mask allow
   DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16; on CUDA fp32 means bf16
@@ -20,8 +20,10 @@ struct BackendOptions {
 };
 
 // Errors: unknown name (INVALID_ARGUMENT with the list), a tier this machine lacks, a device that
-// this build lacks.
-Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options);
+// this build lacks, no driver, a device that cannot be used. "auto" takes CUDA where it works and
+// the CPU else; *note then says in one line why.
+Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options,
+                                             std::string* note = nullptr);
 
 // Tiers of this machine, slowest first: always "reference", then what the CPU and the kernel's
 // permission allow.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "model/projector.h"
 
@@ -64,7 +65,13 @@ Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Che
     tied = true;
   }
   for (const auto& [key, parts] : by_slot) {
-    TESSERA_RETURN_IF_ERROR(weights.Add(key, parts, config, backend, options.format, tied));
+    Result<void> added = weights.Add(key, parts, config, backend, options.format, tied);
+    if (!added) {
+      Error error = added.error();
+      // The backend knows numbers, not names.
+      if (error.field == "weights") error.detail = "in " + parts.front().entry->name;
+      return tl::unexpected<Error>(std::move(error));
+    }
     for (const BoundTensor& part : parts) {
       done += part.entry->bytes();
       checkpoint.Release(*part.entry);
@@ -126,22 +133,24 @@ Result<void> Weights::AddVector(const Key& key, std::span<const BoundTensor> par
   for (const BoundTensor& part : parts) rows += part.expected.shape.front();
   if (parts.front().expected.shape.size() > 1) columns = parts.front().expected.shape.back();
   TESSERA_TRY(Tensor tensor, backend.AllocateTensor(DType::kF32, {rows, columns}));
-  std::vector<float>
-      values;  // of one row or one whole vector, so that a big table is never there twice
+  constexpr size_t kPiece = size_t{1}
+                            << 18;  // numbers held at a time: a big table is never there twice
+  std::vector<float> values;
   const auto flush = [&](int64_t first_row, int64_t count) {
     backend.CopyToDevice(tensor.view().Rows(first_row, count), values.data());
     values.clear();
   };
-  int64_t next = 0;
+  int64_t next = 0, held = 0;
   for (const BoundTensor& part : parts) {
-    const int64_t block = columns == 1 ? part.expected.shape.front() : 1;
-    for (int64_t row = 0; row < part.expected.shape.front(); row += block) {
-      for (int64_t i = 0; i < block * columns; ++i)
+    for (int64_t row = 0; row < part.expected.shape.front(); ++row) {
+      for (int64_t i = 0; i < columns; ++i)
         values.push_back(ElementAt(*part.entry, row * columns + i));
-      flush(next, block);
-      next += block;
+      if (++held, values.size() < kPiece) continue;
+      flush(next, held);
+      next += std::exchange(held, 0);
     }
   }
+  if (held > 0) flush(next, held);
   bytes_ += tensor.bytes();
   vectors_.emplace(key, std::move(tensor));
   return {};

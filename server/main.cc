@@ -44,17 +44,37 @@ struct Loaded {
   ModelFacts facts;
 };
 
-LoadOptions MakeLoadOptions(const ServerOptions& options) {
+LoadOptions MakeLoadOptions(const ServerOptions& options, const Backend& backend) {
   LoadOptions load;
   load.format = options.weights;
   load.unseen_rows = options.unseen_rows;
-  load.kv_dtype = options.kv_dtype.value_or(options.activations);
+  load.kv_dtype = options.kv_dtype.value_or(backend.operand_dtype());
   return load;
+}
+
+// Memory that weights, pools and workspace may take: of the device where it has its own.
+int64_t UsableMemory(const ServerOptions& options, const Backend& backend, const HostLimits& host) {
+  const DeviceMemory memory = backend.device_memory();
+  if (memory.total == 0) return host.memory_available;
+  const auto usable =
+      static_cast<int64_t>(static_cast<double>(memory.free) * options.gpu_memory_utilization);
+  return backend.name() == "cuda" ? usable : std::min(usable, host.memory_available);
+}
+
+// What the backend stores itself in another type than the operator asked for cannot be had.
+Result<void> CheckDTypes(const ServerOptions& options, const Backend& backend) {
+  const DType stored = backend.activation_dtype();
+  if (stored == DType::kF32) return {};  // the CPU reads and writes keys of any type
+  if (options.kv_dtype.value_or(stored) == stored) return {};
+  return Invalid("this device keeps keys and values as it keeps activations",
+                 {.field = "--kv-dtype",
+                  .limit = std::string(Name(stored)),
+                  .value = std::string(Name(*options.kv_dtype))});
 }
 
 Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
                           std::unique_ptr<Backend> backend) {
-  LoadOptions load = MakeLoadOptions(options);
+  LoadOptions load = MakeLoadOptions(options, *backend);
   int shown = -1;
   const bool show = Says(options, "info");
   load.progress = [&shown, show](double share) {
@@ -65,9 +85,12 @@ Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
   Loaded out;
   out.facts = {.device = std::string(backend->name()),
                .tier = std::string(backend->tier()),
+               .gemm = std::string(backend->gemm()),
+               .graphs = std::string(backend->graphs()),
                .threads = backend->threads(),
-               .activations = std::string(Name(options.activations)),
+               .activations = std::string(Name(backend->operand_dtype())),
                .kv_dtype = std::string(Name(load.kv_dtype)),
+               .batch_invariant = backend->batch_invariant(),
                .self_pool_bytes = plan.self_bytes,
                .cross_pool_bytes = plan.cross_bytes};
   TESSERA_TRY(auto model, LoadModel(options.model, *backend, load));
@@ -102,21 +125,36 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   }
   TESSERA_TRY(const ListenAddress address, ParseListenAddress(options.listen));
   const HostLimits host = ReadHostLimits();
-  TESSERA_TRY(const ModelPlan model_plan, PlanModel(options.model, MakeLoadOptions(options)));
-  TESSERA_TRY(const MemoryPlan plan, PlanMemory(model_plan, options, host.memory_available));
-  TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info,
-                                                  options.generation_config, plan.max_context));
   BackendOptions backend_options;
   backend_options.device = options.device;
   backend_options.cpu_isa = options.cpu_isa;
   backend_options.threads = options.threads;
   backend_options.operand_dtype = options.activations;
-  TESSERA_TRY(auto backend, MakeBackend(backend_options));
+  backend_options.batch_invariant = options.batch_invariant;
+  std::string note;
+  TESSERA_TRY(auto backend, MakeBackend(backend_options, &note));
+  if (!note.empty() && Says(options, "info")) std::fprintf(stderr, "%s\n", note.c_str());
+  TESSERA_RETURN_IF_ERROR(CheckDTypes(options, *backend));
+  const LoadOptions load = MakeLoadOptions(options, *backend);
+  LoadOptions planned = load;  // a device of half types keeps no fp32 matrices
+  if (planned.format == WeightFormat::kAuto && backend->activation_dtype() != DType::kF32)
+    planned.format = WeightFormat::kBF16;
+  TESSERA_TRY(const ModelPlan model_plan, PlanModel(options.model, planned));
+  const int64_t usable = UsableMemory(options, *backend, host);
+  TESSERA_TRY(const MemoryPlan plan,
+              PlanMemory(model_plan, options, usable, backend->device_memory().total > 0));
+  TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info,
+                                                  options.generation_config, plan.max_context));
   const std::string table = StartTable(
       options, plan, *frontend, host,
       {.device = std::string(backend->name()),
        .tier = std::string(backend->tier()),
+       .gemm = std::string(backend->gemm()),
        .threads = backend->threads(),
+       .activations = std::string(Name(backend->operand_dtype())),
+       .kv_dtype = std::string(Name(load.kv_dtype)),
+       .device_memory = backend->device_memory().total > 0 ? usable : 0,
+       .graphs = std::string(backend->graphs()),
        .weights = options.weights == WeightFormat::kAuto ? "as stored"
                                                          : std::string(Name(options.weights))});
   if (options.check_config) {

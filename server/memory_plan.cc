@@ -21,7 +21,7 @@ int Pages(int64_t bytes, int64_t page, int64_t least, int64_t most) {
 }  // namespace
 
 Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& options,
-                              int64_t available) {
+                              int64_t available, bool own_memory) {
   const ModelInfo& info = model.info;
   MemoryPlan plan;
   plan.weight_bytes = static_cast<int64_t>(model.weight_bytes);
@@ -43,7 +43,7 @@ Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& optio
                         : 0;
   const int64_t left =
       std::max<int64_t>(0, available - plan.weight_bytes - plan.workspace_bytes - kProcessBytes);
-  int64_t budget = options.kv_memory > 0 ? options.kv_memory : left / 2;
+  int64_t budget = options.kv_memory > 0 ? options.kv_memory : own_memory ? left : left / 2;
   if (cross_most > 0) {
     plan.cross_pages = options.cross_pages > 0
                            ? options.cross_pages

@@ -24,9 +24,10 @@ struct MemoryPlan {
 };
 
 // Pages that the operator gives count; else they come from --kv-memory, else from half of what
-// `available` leaves beside weights and workspace, at most what all running sequences can use.
+// `available` leaves beside weights and workspace (from all of it where it is a device's own), at
+// most what all running sequences can use.
 // Error (kResourceExhausted): it does not fit, with the sizes.
 Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& options,
-                              int64_t available);
+                              int64_t available, bool own_memory = false);
 
 }  // namespace tessera

@@ -108,12 +108,15 @@ void AddDeviceFlags(CLI::App& app, ServerOptions& o) {
                           "Format to pack weights in; default: auto, as they are stored")
       ->group(group);
   AddChoice<DType>(app, "--activations", o.activations,
-                   {{"fp32", DType::kF32}, {"bf16", DType::kBF16}},
-                   "Rounding of matmul operands; default: fp32")
+                   {{"fp32", DType::kF32}, {"fp16", DType::kF16}, {"bf16", DType::kBF16}},
+                   "Rounding of matmul operands; default: fp32 on the CPU, bf16 on CUDA")
       ->group(group);
   AddChoice<DType>(app, "--kv-dtype", o.kv_dtype,
                    {{"fp32", DType::kF32}, {"fp16", DType::kF16}, {"bf16", DType::kBF16}},
                    "Storage of keys and values; default: as the activations")
+      ->group(group);
+  app.add_flag("--batch-invariant", o.batch_invariant,
+               "CUDA: answers do not depend on what else runs (on the CPU they never do)")
       ->group(group);
 }
 
@@ -121,6 +124,13 @@ void AddMemoryFlags(CLI::App& app, ServerOptions& o) {
   const char* group = "Memory";
   AddSize(app, "--kv-memory", o.kv_memory,
           "Both key/value pools, e.g. 4GiB; default: from what is free")
+      ->group(group);
+  CLI::Validator share = CLI::Range(0.05, 1.0);
+  share.description("");
+  app.add_option("--gpu-memory-utilization", o.gpu_memory_utilization,
+                 "Share of a GPU's free memory to use; default: 0.9")
+      ->check(share)
+      ->type_name("N")
       ->group(group);
   AddNumber(app, "--self-pages", o.self_pages, 1, 1 << 30,
             "Pages of 16 tokens for text; default: from --kv-memory")

@@ -33,10 +33,13 @@ struct ServerOptions {
   WeightFormat weights = WeightFormat::kAuto;
   DType activations = DType::kF32;
   std::optional<DType> kv_dtype;  // unset: as the activations
+  bool batch_invariant =
+      false;  // CUDA: a row's results do not depend on the batch (the CPU's never do)
 
   // Memory
-  int64_t kv_memory = 0;  // bytes of both pools, 0: from what is free
-  int self_pages = 0;     // 0: from kv_memory
+  int64_t kv_memory = 0;                // bytes of both pools, 0: from what is free
+  double gpu_memory_utilization = 0.9;  // share of the device's free memory that may be used
+  int self_pages = 0;                   // 0: from kv_memory
   int cross_pages = 0;
   bool no_prefix_cache = false;
 

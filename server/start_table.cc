@@ -38,9 +38,11 @@ std::string StartTable(const ServerOptions& options, const MemoryPlan& plan,
   row("model", fmt::format("{} ({}, {:.1f} M parameters)", options.model_name(), info.architecture,
                            static_cast<double>(info.parameters) / 1e6));
   row("device", fmt::format("{}, tier {}, {} threads", facts.device, facts.tier, facts.threads));
+  row("matrix products", facts.gemm);
+  if (!facts.graphs.empty()) row("graphs", facts.graphs);
   row("weights", fmt::format("{}, {}", BytesText(plan.weight_bytes), facts.weights));
-  row("arithmetic", fmt::format("activations {}, keys and values {}", Name(options.activations),
-                                Name(options.kv_dtype.value_or(options.activations))));
+  row("arithmetic",
+      fmt::format("activations {}, keys and values {}", facts.activations, facts.kv_dtype));
   row("text pages",
       fmt::format("{} of {} tokens, {}: {} tokens", plan.self_pages, kKvBlockTokens,
                   BytesText(plan.self_bytes), int64_t{plan.self_pages} * kKvBlockTokens));
@@ -59,9 +61,11 @@ std::string StartTable(const ServerOptions& options, const MemoryPlan& plan,
   row("chat template", frontend.chat_template() != nullptr ? frontend.chat_template()->name()
                                                            : "none: raw prompts only");
   row("queue", fmt::format("{} requests", options.max_queue));
-  row("memory", fmt::format("{} needed of {} available; cgroup limit {}", BytesText(plan.total()),
-                            BytesText(host.memory_available),
-                            host.cgroup_memory > 0 ? BytesText(host.cgroup_memory) : "none"));
+  row("memory",
+      fmt::format("{} needed of {} available{}; cgroup limit {}", BytesText(plan.total()),
+                  BytesText(facts.device_memory > 0 ? facts.device_memory : host.memory_available),
+                  facts.device_memory > 0 ? " on the device" : "",
+                  host.cgroup_memory > 0 ? BytesText(host.cgroup_memory) : "none"));
   row("processors",
       fmt::format("{} by affinity; cgroup quota {}", host.affinity_cpus,
                   host.cgroup_cpus > 0 ? fmt::format("{:.1f}", host.cgroup_cpus) : "none"));

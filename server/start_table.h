@@ -11,9 +11,12 @@
 namespace tessera {
 
 struct StartFacts {
-  std::string device, tier;
+  std::string device, tier, gemm;
   int threads = 0;
-  std::string weights;  // format
+  std::string activations, kv_dtype;
+  int64_t device_memory = 0;  // bytes that may be used of a device of its own, 0: the host's
+  std::string graphs;         // empty: none
+  std::string weights;        // format
 };
 
 // Lines that end in newlines, names in one column. Thread-safe: pure function.

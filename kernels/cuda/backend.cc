@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -12,6 +13,8 @@ namespace {
 constexpr size_t kBounceBytes = size_t{4} << 20;
 constexpr size_t kStageBytes = size_t{4} << 20;
 constexpr size_t kAlignment = 256;
+constexpr size_t kLanes = 2;        // text, and pictures beside it
+constexpr size_t kMostGraphs = 64;  // a graph of a large model takes a few MiB of the device
 
 void FreeDeviceMemory(void* memory) { cuda::Free(memory); }
 
@@ -30,7 +33,7 @@ Result<void> CudaBackend::Start(const BackendOptions& options) {
     return Fail(ErrorCode::kUnavailable, "no CUDA device can be used",
                 {.field = "device", .value = options.device, .detail = status.message});
   tier_ = fmt::format("sm_{}{}", props_.major, props_.minor);
-  lanes_.resize(1);
+  lanes_.resize(kLanes);
   for (Lane& lane : lanes_) TESSERA_RETURN_IF_ERROR(MakeLane(lane));
   gemm_name_ = batch_invariant_ ? "own kernels, batch-invariant" : lanes_[0].gemm->name();
   if (LaunchStatus status = AllocatePinned(kBounceBytes, &bounce_); !status.ok())
@@ -44,6 +47,9 @@ Result<void> CudaBackend::MakeLane(Lane& lane) {
   if (LaunchStatus status = CreateStream(&lane.stream); !status.ok())
     return Fail(ErrorCode::kUnavailable, "the CUDA device makes no stream",
                 {.field = "device", .detail = status.message});
+  if (LaunchStatus status = CreateEvent(&lane.reached); !status.ok())
+    return Fail(ErrorCode::kUnavailable, "the CUDA device makes no event",
+                {.field = "device", .detail = status.message});
   TESSERA_TRY(lane.staging, Staging::Make(lane.stream, kStageBytes));
   TESSERA_TRY(lane.gemm, MakeGemm(props_));
   return {};
@@ -55,10 +61,13 @@ void CudaBackend::DestroyLane(Lane& lane) {
   lane.staging.reset();
   lane.gemm.reset();
   cuda::Free(lane.scratch);
+  if (lane.reached != nullptr) DestroyEvent(lane.reached);
   DestroyStream(lane.stream);
 }
 
 CudaBackend::~CudaBackend() {
+  if (capturing_) EndGraph();
+  for (const auto& [key, graph] : graphs_) DestroyGraph(graph);
   for (Lane& lane : lanes_) DestroyLane(lane);
   FreePinned(bounce_);
 }
@@ -143,6 +152,46 @@ void CudaBackend::Synchronize() {
     Check(cuda::Synchronize(lane.stream));
     lane.staging->Forget();
   }
+}
+
+void CudaBackend::SelectLane(int lane) {
+  TESSERA_CHECK(lane >= 0 && lane < lanes(), "SelectLane: expected 0..{}, got {}", lanes() - 1,
+                lane);
+  current_ = static_cast<size_t>(lane);
+}
+
+void CudaBackend::OrderLanes(int earlier, int later) {
+  Lane& from = lanes_[static_cast<size_t>(earlier)];
+  if (!failed()) Check(RecordEvent(from.reached, from.stream));
+  if (!failed()) Check(WaitForEvent(lanes_[static_cast<size_t>(later)].stream, from.reached));
+}
+
+// Everything is captured anew each time and the graph that is there gets the new arguments: no
+// argument of an earlier step can stay behind, and the shape of a step (grids, copies) is free to
+// change.
+void CudaBackend::BeginGraph(int64_t key) {
+  TESSERA_CHECK(!capturing_, "BeginGraph: expected no open graph");
+  if (!failed()) Check(lane().staging->BeginCapture());
+  if (!failed()) Check(BeginCapture(stream()));
+  if (!failed()) capturing_ = key;
+}
+
+void CudaBackend::EndGraph() {
+  if (!capturing_) return;  // the device was lost before
+  const int64_t key = *std::exchange(capturing_, std::nullopt);
+  lane().staging->EndCapture();
+  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) {
+    const auto last = std::prev(graphs_.end());  // small batches come most often
+    DestroyGraph(last->second);
+    graphs_.erase(last);
+  }
+  Graph& graph = graphs_[key];
+  bool rebuilt = false;
+  Check(EndCapture(stream(), &graph, &rebuilt));
+  graphs_built_ += rebuilt ? 1 : 0;
+  if (failed()) return;
+  ++graphs_launched_;
+  Check(LaunchGraph(graph, stream()));
 }
 
 const void* CudaBackend::StageBytes(const void* data, size_t bytes) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -60,6 +61,11 @@ class CudaBackend final : public Backend {
   void CopyToHost(void* to, const TensorView& from) override;
   void CopyToDevice(const TensorView& to, const void* from) override;
   void Synchronize() override;
+  int lanes() const override { return static_cast<int>(lanes_.size()); }
+  void SelectLane(int lane) override;
+  void OrderLanes(int earlier, int later) override;
+  void BeginGraph(int64_t key) override;
+  void EndGraph() override;
   Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                              const PackSpec& spec) override;
 
@@ -86,11 +92,12 @@ class CudaBackend final : public Backend {
   std::optional<Error> lost() const override;
   DeviceMemory device_memory() const override;
   std::string_view gemm() const override { return gemm_name_; }
+  bool batch_invariant() const override { return batch_invariant_; }
+  std::string_view graphs() const override { return "decode steps, one for each batch size"; }
 
   // ---- For the op files.
   Stream stream() const { return lane().stream; }
   const DeviceProps& props() const { return props_; }
-  bool batch_invariant() const { return batch_invariant_; }
   // Copies host data to device memory by way of pinned memory, in stream order. The device pointer
   // is 256-byte aligned and valid for what this op queues; nullptr for nothing. Equal contents are
   // copied once a step.
@@ -109,6 +116,8 @@ class CudaBackend final : public Backend {
   // Keeps the first error.
   void Check(const LaunchStatus& status);
   bool failed() const { return error_.has_value(); }
+  uint64_t graphs_built() const { return graphs_built_; }
+  uint64_t graphs_launched() const { return graphs_launched_; }
   // Sample's way back: bytes from the device, in order, complete on return.
   void ReadBack(void* to, const void* from, size_t bytes);
 
@@ -118,6 +127,7 @@ class CudaBackend final : public Backend {
     Stream stream = nullptr;
     std::unique_ptr<Staging> staging;
     std::unique_ptr<Gemm> gemm;
+    Event reached = nullptr;  // what another lane waits for
     void* scratch = nullptr;
     size_t scratch_bytes = 0, scratch_used = 0;
     std::vector<void*> slices;
@@ -141,6 +151,9 @@ class CudaBackend final : public Backend {
   void* bounce_ = nullptr;  // pinned, for copies from and to pageable memory
   ScratchLimits reserved_;
   std::optional<LaunchStatus> error_;
+  std::map<int64_t, Graph> graphs_;  // at most kMostGraphs; the largest key gives way
+  std::optional<int64_t> capturing_;
+  uint64_t graphs_built_ = 0, graphs_launched_ = 0;
 };
 
 // Scratch that the op families need for calls of this size; each file defines its own.

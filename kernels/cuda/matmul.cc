@@ -1,6 +1,8 @@
 // MatMul: the library's product. Where its own epilogue (alpha, beta, addend) says all, that is the
 // one call; else the product goes to scratch as fp32 and a kernel does the rest. Under
 // --batch-invariant our own kernel does all of it.
+#include <algorithm>
+
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/rows.h"
@@ -18,8 +20,12 @@ RowActivation ActivationOf(Activation activation) { return static_cast<RowActiva
 
 }  // namespace
 
+// fp32 results between product and epilogue: rows are worked on in pieces that fit.
+constexpr int64_t kScratchBytes = int64_t{32} << 20;
+
 size_t MatMulScratchBytes(const ScratchLimits& limits, const DeviceProps&) {
-  return static_cast<size_t>(limits.max_rows * limits.widest) * sizeof(float);
+  const int64_t row = limits.widest * static_cast<int64_t>(sizeof(float));
+  return static_cast<size_t>(std::max(row, std::min(limits.max_rows * row, kScratchBytes)));
 }
 
 void CudaBackend::MatMul(const MatMulArgs& args) {
@@ -77,26 +83,36 @@ void CudaBackend::MatMul(const MatMulArgs& args) {
     Check(lane().gemm->Run(gemm, stream()));
     return;
   }
-  ResetScratch();
-  auto* y = Scratch<float>("MatMul", static_cast<size_t>(gemm.rows * gemm.n));
+  const int64_t row_bytes = gemm.n * static_cast<int64_t>(sizeof(float));
+  const int64_t most = std::max<int64_t>(1, kScratchBytes / row_bytes);
+  const auto at = [](const TensorView& view, int64_t row) {
+    return static_cast<char*>(view.data) +
+           row * view.stride[0] * static_cast<int64_t>(SizeOf(view.dtype));
+  };
   gemm.out_dtype = DType::kF32;
-  gemm.out = y;
   gemm.out_stride = gemm.n;
-  if (failed()) return;
-  Check(lane().gemm->Run(gemm, stream()));
-  Check(LaunchEpilogue(RowType::kF32, TypeOf(args.out.dtype),
-                       {.y = y,
-                        .bias = args.bias,
-                        .residual = args.residual.data,
-                        .out = args.out.data,
-                        .y_stride = gemm.n,
-                        .residual_stride = args.residual.stride[0],
-                        .out_stride = args.out.stride[0],
-                        .rows = gemm.rows,
-                        .columns = gemm.n,
-                        .gate = args.gate,
-                        .activation = ActivationOf(args.activation)},
-                       stream()));
+  for (int64_t begin = 0; begin < check['R'] && !failed(); begin += most) {
+    gemm.rows = std::min(most, check['R'] - begin);
+    ResetScratch();
+    gemm.x = at(args.x, begin);
+    gemm.out = Scratch<float>("MatMul", static_cast<size_t>(gemm.rows * gemm.n));
+    if (failed()) return;
+    Check(lane().gemm->Run(gemm, stream()));
+    Check(LaunchEpilogue(
+        RowType::kF32, TypeOf(args.out.dtype),
+        {.y = gemm.out,
+         .bias = args.bias,
+         .residual = args.residual.data == nullptr ? nullptr : at(args.residual, begin),
+         .out = at(args.out, begin),
+         .y_stride = gemm.n,
+         .residual_stride = args.residual.stride[0],
+         .out_stride = args.out.stride[0],
+         .rows = gemm.rows,
+         .columns = gemm.n,
+         .gate = args.gate,
+         .activation = ActivationOf(args.activation)},
+        stream()));
+  }
 }
 
 }  // namespace tessera::cuda

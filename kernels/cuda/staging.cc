@@ -85,6 +85,13 @@ void Staging::Forget() {
   for (Segment& segment : segments_) segment.findable = segment.pieces.size();
 }
 
+LaunchStatus Staging::BeginCapture() {
+  Forget();  // a graph copies all that it reads
+  LaunchStatus status = Enter((current_ + 1) % kSegments);
+  capturing_ = status.ok();
+  return status;
+}
+
 LaunchStatus Staging::Stage(const void* data, size_t bytes, const void** out) {
   TESSERA_CHECK(bytes <= segment_bytes_, "Stage: expected at most {} bytes, got {}", segment_bytes_,
                 bytes);
@@ -96,6 +103,8 @@ LaunchStatus Staging::Stage(const void* data, size_t bytes, const void** out) {
     return {};
   }
   if (used_ + bytes > segment_bytes_) {
+    TESSERA_CHECK(!capturing_, "Stage: a graph's data: expected at most {} bytes, got {}",
+                  segment_bytes_, used_ + bytes);
     if (LaunchStatus status = Enter((current_ + 1) % kSegments); !status.ok()) return status;
   }
   const size_t offset = current_ * segment_bytes_ + used_;

@@ -30,6 +30,10 @@ class Staging {
   LaunchStatus Stage(const void* data, size_t bytes, const void** out);
   // A new step: earlier contents are not found any more.
   void Forget();
+  // What is staged from here to EndCapture belongs to a graph: a segment of its own, no host waits
+  // in between. Beyond the segment's size is a programmer error.
+  LaunchStatus BeginCapture();
+  void EndCapture() { capturing_ = false; }
   size_t segment_bytes() const { return segment_bytes_; }
 
  private:
@@ -57,6 +61,7 @@ class Staging {
   std::array<Segment, kSegments> segments_;
   size_t current_ = 0;
   size_t used_ = 0;  // of the current segment
+  bool capturing_ = false;
 };
 
 }  // namespace tessera::cuda

@@ -20,6 +20,23 @@ class Stopwatch {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+// Exceptions leave the backend as they found it.
+template <typename Action>
+class AtEnd {
+ public:
+  explicit AtEnd(Action action) : action_(std::move(action)) {}
+  ~AtEnd() { action_(); }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  Action action_;
+};
+
+constexpr int kTextLane = 0, kPictureLane = 1;
+constexpr int64_t kMostGraphRows = 64;
+constexpr size_t kMostGraphPages = 65536;  // block tables, which a graph carries
+
 class LocalModelRunner final : public ModelRunner {
  public:
   LocalModelRunner(std::unique_ptr<Backend> backend, std::shared_ptr<const Model> model,
@@ -47,10 +64,15 @@ class LocalModelRunner final : public ModelRunner {
 
   StepHandle Submit(const Step& step) override {
     result_ = {};
-    for (const EncodeSlice& slice : step.encode) Encode(slice);
+    Stopwatch whole;
+    const bool beside = !step.encode.empty() && backend_->lanes() > 1;
+    if (beside) {
+      EncodeBeside(step);
+    } else {
+      for (const EncodeSlice& slice : step.encode) Encode(slice);
+    }
     Stopwatch watch;
-    if (step.batch.rows() > 0)
-      model_->Forward(*backend_, step.batch, pool_.views(), *workspace_, options_.probe);
+    Forward(step.batch);
     result_.samples.resize(step.sample.size());
     if (!step.sample.empty()) {
       backend_->Synchronize();
@@ -63,6 +85,12 @@ class LocalModelRunner final : public ModelRunner {
     }
     backend_->Synchronize();
     result_.forward_seconds = watch.Lap();
+    if (beside) {  // the two ran at the same time: what the pictures took is not known apart
+      const double seconds = whole.Lap() / static_cast<double>(step.encode.size());
+      result_.encode_seconds.assign(step.encode.size(), seconds);
+      result_.cross_kv_seconds.assign(step.encode.size(), 0.0);
+    }
+    result_.error = backend_->lost();
     return ++last_handle_;
   }
   StepResult Wait(StepHandle handle) override {
@@ -71,6 +99,33 @@ class LocalModelRunner final : public ModelRunner {
   }
 
  private:
+  // Steps that only decode differ in numbers alone: a device may keep them as a graph.
+  void Forward(const Batch& batch) {
+    if (batch.rows() == 0) return;
+    const auto decodes = [](const SequenceRows& rows) { return rows.row_count == 1; };
+    const bool graph = options_.probe == nullptr && batch.rows() <= kMostGraphRows &&
+                       batch.self_pages.size() <= kMostGraphPages &&
+                       std::ranges::all_of(batch.sequences, decodes);
+    if (graph)
+      backend_->BeginGraph(batch.rows() * (kMostGraphRows + 1) +
+                           static_cast<int64_t>(batch.cross_rows.size()));
+    const AtEnd end([&] {
+      if (graph) backend_->EndGraph();
+    });
+    model_->Forward(*backend_, batch, pool_.views(), *workspace_, options_.probe);
+  }
+
+  // Pictures on a lane of their own. What they write is read in later steps only; pages that they
+  // write were given up in earlier ones.
+  void EncodeBeside(const Step& step) {
+    backend_->OrderLanes(kTextLane, kPictureLane);
+    backend_->OrderLanes(kPictureLane, kTextLane);
+    backend_->SelectLane(kPictureLane);
+    const AtEnd end([&] { backend_->SelectLane(kTextLane); });
+    for (const EncodeSlice& slice : step.encode)
+      model_->EncodeMedia(*backend_, slice, pool_.views(), *workspace_, options_.probe);
+  }
+
   // The vision tower and the projection of cross-attention K/V are timed apart.
   void Encode(const EncodeSlice& slice) {
     const int border = std::clamp(model_->PlanEncode(*slice.pixels).cross_kv_begin,
@@ -111,6 +166,8 @@ Result<std::unique_ptr<ModelRunner>> MakeModelRunner(std::unique_ptr<Backend> ba
                                               .max_logits_rows = options.max_logits_rows,
                                               .encode_slots = 1}));
   TESSERA_TRY(KvPool pool, KvPool::Make(*backend, model->info(), options.pools));
+  backend->Synchronize();
+  if (std::optional<Error> error = backend->lost()) return tl::unexpected<Error>(*std::move(error));
   return std::make_unique<LocalModelRunner>(std::move(backend), std::move(model), std::move(pool),
                                             std::move(workspace), options);
 }

@@ -172,6 +172,8 @@ std::string GetModelMessage(const ServedModel& model, const InputLimits& limits,
     out.set_tile_tokens(static_cast<uint32_t>(info.cross_kv.page_tokens));
   }
   out.set_batch_invariant(model.facts.batch_invariant);
+  out.set_gemm(model.facts.gemm);
+  out.set_graphs(model.facts.graphs);
   auto& request = *out.mutable_limits();
   request.set_message_bytes(static_cast<uint64_t>(kMaxMessageBytes));
   request.set_image_bytes(static_cast<uint64_t>(limits.image_bytes));

@@ -62,7 +62,7 @@ class EngineHandle {
 };
 
 struct ModelFacts {
-  std::string device, tier;
+  std::string device, tier, gemm, graphs;
   int threads = 0;
   std::string weights, activations, kv_dtype;
   bool batch_invariant = true;

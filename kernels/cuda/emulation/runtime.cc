@@ -168,8 +168,11 @@ class Runtime {
     return default_stream.queue.empty() &&
            std::ranges::all_of(streams, [](const OpaqueStream& s) { return s.queue.empty(); });
   }
+  bool Capturing() const {
+    return std::ranges::any_of(streams, [](const OpaqueStream& s) { return s.capturing; });
+  }
   void FreeDropped() {
-    if (!Idle()) return;
+    if (!Idle() || Capturing()) return;  // a captured node may still name it
     for (void* part : dropped) emulation::machine().memory().Free(part);
     dropped.clear();
   }
