@@ -19,6 +19,7 @@ import places
 import system
 
 START_LIMIT_S = 300
+CONTEXT = 1024  # tokens of K/V a stream has, in every server
 
 
 class Unavailable(Exception):
@@ -95,7 +96,7 @@ class TesseraServer(Running):
 
     def __init__(self, directory, weights, extra=()):
         super().__init__([places.BIN / "tessera-server", "--model", directory, "--listen", "127.0.0.1:0", "--no-request-log",
-                          "--allow-raw-prompts", "--kv-memory", "1GiB", "--weights", weights, *extra], "tessera")
+                          "--allow-raw-prompts", "--weights", weights, *extra], "tessera")
         self.client, model = None, []
 
         def serving():
@@ -131,7 +132,7 @@ class LlamaServer(Running):
     def __init__(self, path, streams):
         port = free_port()
         super().__init__([places.LLAMA_BIN / "llama-server", "-m", path, "--host", "127.0.0.1", "--port", port, "-t", system.CPUS, "-tb", system.CPUS,
-                          "-np", streams, "-c", 1024 * streams, "--no-webui", "-lv", "1"], "llama")
+                          "-np", streams, "-c", CONTEXT * streams, "--no-webui", "-lv", "1"], "llama")
         self.process.stdout.close()
         self.process.stdout = open("/dev/null", encoding="utf-8")
         self.client = clients.LlamaClient("127.0.0.1", port)
@@ -202,7 +203,7 @@ def start(lane, model, streams):
     try:
         directory = checkpoints.checkpoint(model)
         if lane.peer == "Tessera":
-            return TesseraServer(directory, lane.weights)
+            return TesseraServer(directory, lane.weights, ["--self-pages", str(streams * CONTEXT // 16)])
         if lane.peer == "llama.cpp":
             installed("llama.cpp")
             return LlamaServer(checkpoints.to_gguf(directory, lane.weights), streams)

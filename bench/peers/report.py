@@ -9,25 +9,25 @@ import html
 import json
 import statistics
 
-# metric -> (title, unit, digits, "high" or "low" is better)
-METRICS = {
-    "prefill": ("prefill 512", "tok/s", 1, "high"),
-    "decode": ("decode 128", "tok/s", 1, "high"),
-    "streams_1": ("aggregate, 1 stream", "tok/s", 1, "high"),
-    "streams_4": ("aggregate, 4 streams", "tok/s", 1, "high"),
-    "streams_8": ("aggregate, 8 streams", "tok/s", 1, "high"),
-    "streams_16": ("aggregate, 16 streams", "tok/s", 1, "high"),
-    "streams_1_raw": ("1 stream, load generator not subtracted", "tok/s", 1, "high"),
-    "streams_4_raw": ("4 streams, load generator not subtracted", "tok/s", 1, "high"),
-    "streams_8_raw": ("8 streams, load generator not subtracted", "tok/s", 1, "high"),
-    "streams_16_raw": ("16 streams, load generator not subtracted", "tok/s", 1, "high"),
-    "bandwidth_share": ("decode as a share of the read bandwidth", "%", 0, "high"),
-    "generator_cpu": ("load generator's CPU at most streams, share of the machine", "%", 1, "low"),
-    "peak_memory": ("peak resident memory", "MiB", 0, "low"),
-    "start": ("start to ready", "s", 2, "low"),
-    "joules_per_token": ("energy of decode", "J/token", 2, "low"),
-    "foreign": ("CPU taken by other processes while measuring", "%", 0, "low"),
-}
+# metric -> (title, unit, digits, "high" or "low" is better); numbers in the titles are those of the run
+def metrics(result):
+    run = result["run"]
+    out = {"prefill": (f"prefill of {run.get('prefill_tokens', '?')} tokens", "tok/s", 1, "high"),
+           "decode": (f"decode of {run.get('decode_tokens', '?')} tokens, one stream", "tok/s", 1, "high"),
+           "bandwidth_share": ("decode as a share of the read bandwidth", "%", 0, "high")}
+    for count in run.get("streams", []):
+        out[f"streams_{count}"] = (f"aggregate through the server, {count} streams", "tok/s", 1, "high")
+    for count in run.get("streams", []):
+        out[f"streams_{count}_raw"] = (f"the same, load generator's CPU not subtracted, {count} streams", "tok/s", 1, "high")
+    out["generator_cpu"] = ("load generator's CPU at most streams, share of the machine", "%", 1, "low")
+    out["peak_memory"] = ("peak resident memory, mapped files included", "MiB", 0, "low")
+    out["start"] = ("start to ready", "s", 2, "low")
+    out["joules_per_token"] = ("energy of decode", "J/token", 2, "low")
+    out["foreign"] = ("CPU taken by other processes while measuring", "%", 0, "low")
+    return out
+
+
+NOT_COMPARED = {"foreign", "generator_cpu", "bandwidth_share"}
 OUR_PEER = "Tessera"
 
 
@@ -63,7 +63,7 @@ def ours_of(lanes, lane):
 
 def lane_rows(result, metric):
     """Rows of a metric's table: every lane has one, measured or with the reason why not."""
-    better = METRICS[metric][3]
+    better = metrics(result)[metric][3]
     rows = []
     for lane in result["lanes"]:
         samples = (lane.get("samples") or {}).get(metric)
@@ -73,7 +73,7 @@ def lane_rows(result, metric):
             row["count"] = len(samples)
             ours = ours_of(result["lanes"], lane)
             mine = (ours or {}).get("samples", {}).get(metric)
-            if lane["peer"] != OUR_PEER and mine:
+            if lane["peer"] != OUR_PEER and mine and metric not in NOT_COMPARED:
                 row["ratio"] = ratio(statistics.median(mine), row["median"], better)
         else:
             row["reason"] = lane.get("reason") or (lane.get("unmeasured") or {}).get(metric) or "not measured"
@@ -98,22 +98,62 @@ def side_rows(table):
     return rows
 
 
+def markdown(result):
+    """The summary that docs/performance.md holds: a table a model, one for the rest."""
+    run, machine = result["run"], result["machine"]
+    out = [f"{run['date']}, {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB, tier {run.get('tier', '?')}, "
+           f"{run['mode']} mode, {run['rounds']} rounds. Load average {run.get('load', '?')}. Quiet: {run['quiet']}.", ""]
+    for name, entry in result["ceilings"].get("values", {}).items():
+        out.append(f"- ceiling, {name}: {number(entry['value'], 1)} {entry['unit']}")
+    if result["ceilings"].get("reason"):
+        out.append(f"- ceilings: {result['ceilings']['reason']}")
+    shown = [metric for metric in metrics(result) if not metric.endswith("_raw") and metric != "generator_cpu"]
+    for model in dict.fromkeys(lane["model"] for lane in result["lanes"]):
+        columns = [metric for metric in shown if any("median" in row for row in lane_rows(result, metric) if row["model"] == model)]
+        titles = [f"{metrics(result)[metric][0]} [{metrics(result)[metric][1]}]" for metric in columns]
+        out += ["", f"{model}; in brackets how many times better Tessera is with weights of the same width:", "",
+                "| | " + " | ".join(titles) + " |", "|---" * (len(columns) + 1) + "|"]
+        cells = {}
+        for metric in columns:
+            for row in lane_rows(result, metric):
+                if row["model"] == model:
+                    compared = f" ({row['ratio']:.2f})" if row.get("ratio") else ""
+                    cell = f"{number(row['median'], metrics(result)[metric][2])}{compared}" if "median" in row else "-"
+                    cells.setdefault(row["name"], []).append(cell)
+        absent = [lane for lane in result["lanes"] if lane["model"] == model and lane.get("reason")]
+        out += [f"| {name} | " + " | ".join(values) + " |" for name, values in cells.items() if any(value != "-" for value in values)]
+        out += ["", *(f"- {lane['peer']} {lane['weights']}: {' '.join(lane['reason'].split())}" for lane in absent)]
+    out += ["", "| | median | least .. most | Tessera is better by |", "|---|---|---|---|"]
+    for table in result.get("side", []):
+        for row in side_rows(table):
+            if "median" in row:
+                digits = table.get("digits", 1)
+                compared = f"{row['ratio']:.2f} x" if row.get("ratio") else ""
+                out.append(f"| {table['what']}: {row['name']} | {number(row['median'], digits)} {table['unit']} | "
+                           f"{number(row['least'], digits)} .. {number(row['most'], digits)} | {compared} |")
+            else:
+                out.append(f"| {table['what']}: {row['name']} | {row['reason']} | | |")
+    return "\n".join(out) + "\n"
+
+
 def number(value, digits):
     return f"{value:,.{digits}f}"
 
 
-def measured_metrics(result):
-    return [metric for metric in METRICS if any((lane.get("samples") or {}).get(metric) for lane in result["lanes"])]
-
-
 def tables(result):
-    """[(title, unit, digits, rows)] of everything, in the order of the report."""
+    """[(title, unit, digits, rows)] of everything, in the order of the report. A lane's reason stands in full once a model."""
     out = []
-    models = list(dict.fromkeys(lane["model"] for lane in result["lanes"]))
-    for model in models:
-        for metric in measured_metrics(result):
-            title, unit, digits, _ = METRICS[metric]
+    for model in dict.fromkeys(lane["model"] for lane in result["lanes"]):
+        told = set()
+        for metric, (title, unit, digits, _) in metrics(result).items():
             rows = [row for row in lane_rows(result, metric) if row["model"] == model]
+            if told and not any("median" in row for row in rows):
+                continue
+            for row in rows:
+                if (row["name"], row.get("reason")) in told:
+                    row["reason"] = "not measured, see above"
+                elif "reason" in row:
+                    told.add((row["name"], row["reason"]))
             out.append((f"{model}: {title}", unit, digits, rows))
     for table in result.get("side", []):
         out.append((table["what"], table["unit"], table.get("digits", 1), side_rows(table)))
@@ -125,8 +165,11 @@ def head_lines(result):
     machine, run = result["machine"], result["run"]
     lines = [("date", run["date"]), ("machine", f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB"),
              ("instructions", " ".join(machine["instructions"])), ("Tessera", run.get("tessera", "?")), ("tier", run.get("tier", "?")),
-             ("mode", run["mode"]), ("rounds", str(run["rounds"])), ("quiet", run["quiet"]), ("energy", run["energy"])]
+             ("mode", run["mode"]), ("rounds", str(run["rounds"])), ("load average", run.get("load", "?")), ("quiet", run["quiet"]), ("energy", run["energy"])]
     lines += [(f"ceiling: {name}", f"{number(entry['value'], 1)} {entry['unit']}") for name, entry in result["ceilings"].get("values", {}).items()]
+    for lane in result["lanes"]:
+        if lane.get("facts"):
+            lines.append((f"{lane['model']} {lane['peer']} {lane['weights']}", ", ".join(f"{key} {value}" for key, value in lane["facts"].items())))
     if result["ceilings"].get("reason"):
         lines.append(("ceilings", result["ceilings"]["reason"]))
     for peer, entry in result.get("peers", {}).items():
@@ -135,7 +178,7 @@ def head_lines(result):
 
 
 def text(result):
-    out = [f"{name:24} {value}" for name, value in head_lines(result)]
+    out = [f"{name:28} {value}" for name, value in head_lines(result)]
     for title, unit, digits, rows in tables(result):
         out += ["", f"{title} [{unit}]"]
         for row in rows:
@@ -188,7 +231,8 @@ def page(result):
 
 
 def write(result, folder):
-    """report.json, report.txt, report.html."""
+    """report.json, report.txt, report.md, report.html."""
+    (folder / "report.md").write_text(markdown(result), encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (folder / "report.txt").write_text(text(result), encoding="utf-8")
     (folder / "report.html").write_text(page(result), encoding="utf-8")

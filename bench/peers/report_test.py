@@ -23,7 +23,8 @@ def lane(peer, bits, model="m", reason=None, unmeasured=None, **samples):
 
 def result(lanes, side=()):
     return {"machine": {"cpu": "a <processor>", "cpus": 2, "memory_gib": 24.0, "instructions": ["avx2"]},
-            "run": {"date": "2026-01-02", "mode": "quick", "rounds": 2, "quiet": "yes", "energy": "not readable", "tier": "avx2", "tessera": "0.1.0"},
+            "run": {"date": "2026-01-02", "mode": "quick", "rounds": 2, "quiet": "yes", "energy": "not readable", "streams": [8],
+                    "prefill_tokens": 512, "decode_tokens": 32, "tier": "avx2", "tessera": "0.1.0"},
             "ceilings": {"values": {"reads": {"value": 10.0, "unit": "GB/s"}}, "output": "table"},
             "peers": {"llama.cpp": {"version": "1"}, "mistralrs": {"reason": "no wheel"}}, "lanes": lanes, "side": list(side)}
 
@@ -94,6 +95,26 @@ class Forms(unittest.TestCase):
         text = report.text(self.result)
         for wanted in ("Tessera w16", "llama.cpp w16", "<b>broken</b>", "ceiling: reads", "absent: no wheel", "2.10 x", "tokenise [ms]"):
             self.assertIn(wanted, text)
+
+    def test_markdown_has_a_row_a_measured_lane_and_a_reason_for_the_others(self):
+        out = report.markdown(self.result)
+        self.assertIn("| llama.cpp w16 | 10.0 (2.10) |", out)
+        self.assertIn("- OpenVINO w16: <b>broken</b>", out)
+
+    def test_titles_hold_the_numbers_of_the_run(self):
+        text = report.text(self.result)
+        self.assertIn("decode of 32 tokens", text)
+        self.assertNotIn("decode of 128", text)
+
+    def test_reason_is_told_once_a_model_and_every_lane_has_a_row(self):
+        whole = result([lane("Tessera", 16, decode=[1.0], prefill=[2.0]), lane("OpenVINO", 16, reason="no wheel")])
+        self.assertEqual(report.text(whole).count("no wheel"), 2)  # the lane's, and the head's of an absent package
+        self.assertGreaterEqual(report.text(whole).count("OpenVINO w16"), 2)
+
+    def test_nothing_measured_still_lists_every_lane(self):
+        text = report.text(result([lane("OpenVINO", 16, reason="broken wheel"), lane("Tessera", 16, reason="no server")]))
+        self.assertIn("broken wheel", text)
+        self.assertIn("no server", text)
 
     def test_page_escapes_what_others_said(self):
         page = report.page(self.result)

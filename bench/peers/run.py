@@ -9,6 +9,7 @@
 import argparse
 import datetime
 import json
+import os
 import random
 import subprocess
 import sys
@@ -70,6 +71,7 @@ class Bench:
         self.result = {"machine": system.describe(), "run": {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "mode": "quick" if args.quick else "full",
             "rounds": args.rounds, "prefill_tokens": self.prefill_tokens, "decode_tokens": self.decode_tokens, "stream_tokens": self.stream_tokens,
+            "streams": self.args.streams, "load": ", ".join(f"{value:.1f}" for value in os.getloadavg()) + " at the start (1, 5, 15 minutes)",
             "energy": system.rapl_reason() or "RAPL, package, read around each measurement", "quiet": "", "loud": []},
             "ceilings": {}, "peers": json.loads(places.INSTALLED.read_text()), "lanes": [cell for _, _, cell in self.cells], "side": []}
         done = subprocess.run([places.BIN / "tessera-server", "--version"], capture_output=True, text=True)

@@ -42,7 +42,7 @@ class Pictures:
 
     def __init__(self, rounds, quick):
         self.rounds, self.per_round = rounds, 2 if quick else 5
-        self.sources = [("Tessera", lambda: peers.TesseraServer(places.DEMO, "auto")),
+        self.sources = [("Tessera", lambda: peers.TesseraServer(places.DEMO, "auto", ["--kv-memory", "256MiB"])),
                         ("transformers fp32", lambda: self.transformers("float32")),
                         ("transformers bf16", lambda: self.transformers("bfloat16"))]
         self.samples = {name: {"new": [], "again": [], "decode": []} for name, _ in self.sources}
@@ -168,7 +168,7 @@ class Prepare:
 
     def tables(self):
         out = []
-        for what, title in (("tokenize", "tokenise 1 MiB, one thread"), ("preprocess", "JPEG to pixel values of 4 tiles of 560, one thread")):
+        for what, title in (("tokenize", "tokenise 1 MiB, CPU time of one thread"), ("preprocess", "JPEG to pixel values of 4 tiles of 560, CPU time of one thread")):
             equal = {self.digests.get((what, name)) for name in self.NAMES}
             note = "results equal bit for bit" if len(equal) == 1 and None not in equal else "results differ or one is missing"
             rows = [{"name": name, "ours": name == "Tessera", "samples": self.samples[what, name],
