@@ -2,7 +2,7 @@
 """Asks a Tessera server about a picture from Python, streaming.
 
     pip install grpcio grpcio-tools
-    python client/python/ask.py --server 127.0.0.1:8001 --image models/demo/pictures/01.png "What is this?"
+    python client/python/ask.py --server 127.0.0.1:8001 --image models/demo/pictures/01-single-1x1.png "What is this?"
 
 The gRPC code is generated from proto/ into a temporary folder on the fly; in your own project generate it once:
 
