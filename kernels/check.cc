@@ -59,8 +59,9 @@ void ShapeCheck::Kv(const KvLayerView& kv) const {
                 "{}: kv geometry: expected positive G, D and page_tokens, got {}, {}, {}", op_,
                 geometry.kv_heads, geometry.head_dim, geometry.page_tokens);
   TESSERA_CHECK(geometry.dtype == DType::kF32 || geometry.dtype == DType::kF16 ||
-                    geometry.dtype == DType::kBF16,
-                "{}: kv dtype: expected fp32, fp16 or bf16, got {}", op_, Name(geometry.dtype));
+                    geometry.dtype == DType::kBF16 || geometry.dtype == DType::kI8,
+                "{}: kv dtype: expected fp32, fp16, bf16 or int8, got {}", op_,
+                Name(geometry.dtype));
 }
 
 void ShapeCheck::True(bool condition, const char* argument, const char* expected,

@@ -9,7 +9,8 @@
 
 namespace tessera {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kI32, kU8 };
+// kI8: K/V caches alone, with scales beside the numbers (kernels/kv_view.h).
+enum class DType : uint8_t { kF32, kF16, kBF16, kI32, kU8, kI8 };
 
 constexpr size_t SizeOf(DType dtype) {
   switch (dtype) {
@@ -17,7 +18,8 @@ constexpr size_t SizeOf(DType dtype) {
     case DType::kI32: return 4;
     case DType::kF16:
     case DType::kBF16: return 2;
-    case DType::kU8: return 1;
+    case DType::kU8:
+    case DType::kI8: return 1;
   }
   return 0;
 }
@@ -29,6 +31,7 @@ constexpr std::string_view Name(DType dtype) {
     case DType::kBF16: return "bf16";
     case DType::kI32: return "int32";
     case DType::kU8: return "uint8";
+    case DType::kI8: return "int8";
   }
   return "?";
 }

@@ -67,7 +67,9 @@ Result<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options, std:
                                                 .limit = "one of fp32, bf16",
                                                 .value = std::string(Name(options.operand_dtype))});
   const int threads = options.threads == 0 ? UsableCpuCount() : options.threads;
-  return std::make_unique<CpuBackend>(*KernelsOf(tier), threads, options.operand_dtype);
+  auto backend = std::make_unique<CpuBackend>(*KernelsOf(tier), threads, options.operand_dtype);
+  if (options.pin_threads) backend->PinThreads();
+  return backend;
 }
 
 }  // namespace tessera

@@ -15,6 +15,7 @@ struct BackendOptions {
   std::string device = "cpu";         // auto, cpu, cuda, cuda-emulated
   std::string cpu_isa = "auto";       // auto, reference, avx2, avx512, amx
   int threads = 0;                    // 0: what the cgroup quota and the affinity mask allow
+  bool pin_threads = false;           // CPU: each worker to a processor of its own
   DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16; on CUDA fp32 means bf16
   bool batch_invariant = false;       // CUDA: results of a row do not depend on the batch
 };

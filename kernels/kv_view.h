@@ -25,10 +25,13 @@ struct KvGeometry {
   DType dtype = DType::kF32;
 
   int blocks_per_page() const { return (page_tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
-  // Elements of K (and as many of V) of one layer in one page.
-  int64_t page_elements() const {
-    return int64_t{blocks_per_page()} * kKvBlockTokens * kv_heads * head_dim;
+  // Elements of K (and as many of V) of one head in one block. int8 keeps a scale of 4 bytes per
+  // token and head in front of the block's numbers: number * scale is the value.
+  int64_t block_elements() const {
+    return int64_t{kKvBlockTokens} * (head_dim + (dtype == DType::kI8 ? 4 : 0));
   }
+  // Elements of K (and as many of V) of one layer in one page.
+  int64_t page_elements() const { return blocks_per_page() * kv_heads * block_elements(); }
   int64_t page_bytes() const {
     return page_elements() * 2 * static_cast<int64_t>(SizeOf(dtype)) * layers;
   }

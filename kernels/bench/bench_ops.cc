@@ -196,7 +196,7 @@ class Bench {
                               {.format = WeightFormat::kInt8},
                               {.format = WeightFormat::kInt4},
                               {.format = WeightFormat::kInt8, .group = 32},
-                              {.format = WeightFormat::kInt4, .group = 32, .minimum = true},
+                              {.format = WeightFormat::kInt4, .group = 32},
                               {.format = WeightFormat::kInt4, .group = 128},
                               {.format = WeightFormat::kF16},
                               {.format = WeightFormat::kF32}};
@@ -254,7 +254,7 @@ class Bench {
   }
 
   void SelfAttentions() {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
       const int pages_count = 8 * 2048 / 16;
       const KvGeometry geometry{.layers = 1,
                                 .kv_heads = kKvHeads,

@@ -21,8 +21,8 @@ class KvHead {
         v_(static_cast<const char*>(kv.v)),
         element_(static_cast<int64_t>(SizeOf(kv.geometry.dtype))),
         page_(kv.geometry.page_elements()),
-        block_(int64_t{kKvBlockTokens} * kv.geometry.kv_heads * kv.geometry.head_dim),
-        head_(int64_t{kKvBlockTokens} * kv.geometry.head_dim * head) {}
+        block_(kv.geometry.kv_heads * kv.geometry.block_elements()),
+        head_(kv.geometry.block_elements() * head) {}
   const void* K(int64_t page, int64_t block) const { return k_ + Offset(page, block); }
   const void* V(int64_t page, int64_t block) const { return v_ + Offset(page, block); }
 
@@ -52,7 +52,7 @@ class TileAttention {
 
   // `scratch` of ScratchBytes(), 64-byte aligned.
   TileAttention(const Kernels& kernels, DType kv_dtype, int head_dim, float scale, char* scratch)
-      : attend_(kernels.attend[FormatIndex(kv_dtype)]),
+      : attend_(kernels.attend[KvFormatIndex(kv_dtype)]),
         q_(reinterpret_cast<float*>(scratch)),
         out_(q_ + kMaxAttendQueries * kMaxHeadDim),
         visible_(reinterpret_cast<uint64_t*>(out_ + kMaxAttendQueries * kMaxHeadDim)),

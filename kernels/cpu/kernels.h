@@ -54,8 +54,8 @@ struct AttendBlock {
   int head_dim = 0;
   int padded_dim = 0;                 // head_dim rounded up to 16
   int key_blocks = 0;                 // 1..4 blocks of 16 keys
-  const void* k[4] = {};              // [D][16]
-  const void* v[4] = {};              // [16][D]
+  const void* k[4] = {};              // [D][16]; int8: 16 scales, then the numbers
+  const void* v[4] = {};              // [16][D]; likewise
   const uint64_t* visible = nullptr;  // [queries] bit j: key j of the 64 is seen
   float scale = 0;
   const float* q = nullptr;  // [attend_queries][padded_dim]
@@ -72,6 +72,10 @@ constexpr int FormatIndex(DType dtype) {
 constexpr int FormatIndex(WeightFormat format) {
   return format == WeightFormat::kF32 ? 0 : format == WeightFormat::kF16 ? 1 : 2;
 }
+
+// Storage of K/V: as above, and int8.
+inline constexpr int kKvFormats = 4;
+constexpr int KvFormatIndex(DType dtype) { return dtype == DType::kI8 ? 3 : FormatIndex(dtype); }
 
 // C[rows 16][16 columns] of a bf16 tile product: see isa/amx/. Present in AMX tiers only.
 struct AmxTile {
@@ -116,7 +120,7 @@ struct Kernels {
                                 double z_max) = nullptr;
 
   int attend_queries = 1;  // queries of a tile; at most kMaxAttendQueries
-  void (*attend[kFormats])(const AttendBlock&) = {};
+  void (*attend[kKvFormats])(const AttendBlock&) = {};
 };
 inline constexpr int kMaxAttendQueries = 8;
 

@@ -1,6 +1,9 @@
 // RopeWriteKv and CopyKvPages: the only writers of the K/V pools. Layout of a block:
 // cpu/attention_tile.h.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/check.h"
 #include "kernels/cpu/attention_tile.h"
@@ -15,6 +18,27 @@ void Rotate(float* x, const float* cosines, const float* sines, int half) {
     const float a = x[d], b = x[d + half];
     x[d] = a * cosines[d] - b * sines[d];
     x[d + half] = b * cosines[d] + a * sines[d];
+  }
+}
+
+// One token's K or V of one head as int8: the block's 16 scales come first.
+void StoreInt8(const float* from, int count, char* block, int64_t lane, int64_t first,
+               int64_t step) {
+  float most = 0;
+  bool finite = true;
+  for (int d = 0; d < count; ++d) {
+    const float magnitude = std::fabs(from[d]);
+    most = std::max(most, magnitude);
+    finite &= magnitude <= std::numeric_limits<float>::max();
+  }
+  // Whatever is no number stays none: it makes the row's draw invalid, as with other types.
+  const float scale = finite ? most / 127 : std::numeric_limits<float>::quiet_NaN();
+  const float inverse = finite && most > 0 ? 127 / most : 0;
+  std::memcpy(block + lane * static_cast<int64_t>(sizeof scale), &scale, sizeof scale);
+  auto* to = reinterpret_cast<int8_t*>(block) + kKvBlockTokens * sizeof scale + first;
+  for (int d = 0; d < count; ++d) {
+    const float value = finite ? std::clamp(from[d] * inverse, -127.0f, 127.0f) : 0.0f;
+    to[d * step] = static_cast<int8_t>(std::nearbyintf(value));
   }
 }
 
@@ -76,8 +100,15 @@ void CpuBackend::RopeWriteKv(const RopeWriteKvArgs& args) {
     for (int head = 0; head < geometry.kv_heads; ++head) {
       const int64_t block =
           page * geometry.page_elements() +
-          (token / kKvBlockTokens * geometry.kv_heads + head) * kKvBlockTokens * head_dim;
+          (token / kKvBlockTokens * geometry.kv_heads + head) * geometry.block_elements();
       const int64_t lane = token % kKvBlockTokens;
+      if (geometry.dtype == DType::kI8) {
+        StoreInt8(k + head * head_dim, head_dim, static_cast<char*>(args.kv.k) + block, lane, lane,
+                  kKvBlockTokens);
+        StoreInt8(v + head * head_dim, head_dim, static_cast<char*>(args.kv.v) + block, lane,
+                  lane * head_dim, 1);
+        continue;
+      }
       StoreFeatures(k + head * head_dim, head_dim, geometry.dtype, args.kv.k, block + lane,
                     kKvBlockTokens);
       StoreFeatures(v + head * head_dim, head_dim, geometry.dtype, args.kv.v,

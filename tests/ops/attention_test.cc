@@ -34,6 +34,24 @@ Floats Rounded(Floats values, DType dtype) {
   return values;
 }
 
+// As the cache keeps keys and values; int8 with a scale for each head's `head_dim` numbers.
+Floats Cached(Floats values, DType dtype, int64_t head_dim) {
+  if (dtype != DType::kI8) return Rounded(std::move(values), dtype);
+  for (size_t begin = 0; begin < values.size(); begin += static_cast<size_t>(head_dim)) {
+    const std::span<float> head(values.data() + begin, static_cast<size_t>(head_dim));
+    float most = 0;
+    for (float value : head) most = std::max(most, std::fabs(value));
+    const float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+    for (float& value : head)
+      value = std::nearbyint(std::clamp(value * inverse, -127.0f, 127.0f)) * scale;
+  }
+  return values;
+}
+// Other devices keep K/V as they keep activations.
+bool CanKeep(const Backend& backend, DType dtype) {
+  return dtype != DType::kI8 || backend.name() == "cpu";
+}
+
 TEST_P(Attention, RopeRotatesAndWrites) {
   uint64_t seed = 500;
   for (const RopeCase& c : RopeCases()) {
@@ -104,6 +122,7 @@ TEST_P(Attention, RopeRotatesAndWrites) {
 TEST_P(Attention, Self) {
   uint64_t seed = 600;
   for (const SelfCase& c : SelfCases()) {
+    if (!CanKeep(backend(), c.kv_dtype)) continue;
     const std::string what =
         fmt::format("H {} G {} D {} {}", c.heads, c.kv_heads, c.head_dim, Name(c.kv_dtype));
     const int64_t kv_columns = int64_t{c.kv_heads} * c.head_dim,
@@ -136,8 +155,8 @@ TEST_P(Attention, Self) {
       keys.push_back(Random(length * kv_columns, ++seed)),
           values.push_back(Random(length * kv_columns, ++seed));
       if (length > 0) pool.Write(keys.back(), values.back(), slots);
-      keys.back() = Rounded(keys.back(), c.kv_dtype),
-      values.back() = Rounded(values.back(), c.kv_dtype);
+      keys.back() = Cached(keys.back(), c.kv_dtype, c.head_dim),
+      values.back() = Cached(values.back(), c.kv_dtype, c.head_dim);
       row += s.rows, page += (length + 15) / 16;
     }
     const Floats q = Random(rows * q_columns, ++seed, 2.0f);
@@ -169,6 +188,7 @@ TEST_P(Attention, Self) {
 TEST_P(Attention, Cross) {
   uint64_t seed = 700;
   for (const CrossCase& c : CrossCases()) {
+    if (!CanKeep(backend(), c.kv_dtype)) continue;
     const std::string what =
         fmt::format("H {} G {} D {} P {}", c.heads, c.kv_heads, c.head_dim, c.page_tokens);
     const int64_t kv_columns = int64_t{c.kv_heads} * c.head_dim,
@@ -187,7 +207,7 @@ TEST_P(Attention, Cross) {
     std::vector<int64_t> slots;
     for (int64_t slot = 0; slot < pool_pages * c.page_tokens; ++slot) slots.push_back(slot);
     pool.Write(k, v, slots);
-    k = Rounded(k, c.kv_dtype), v = Rounded(v, c.kv_dtype);
+    k = Cached(k, c.kv_dtype, c.head_dim), v = Cached(v, c.kv_dtype, c.head_dim);
 
     // Tile lists out of order; "-1" starts a list of its own of the same length.
     std::vector<CrossRow> rows;

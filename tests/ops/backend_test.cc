@@ -1,6 +1,9 @@
 // Around the ops: half types, the thread pool, what a machine offers, refusals of the factory and
 // checks at the launcher.
+#include <sched.h>
+
 #include <atomic>
+#include <set>
 #include <thread>
 
 #include "kernels/cpu/cpu_info.h"
@@ -64,6 +67,24 @@ TEST(ThreadPool, EveryItemOnceAndInTime) {
       }
     }
   }
+}
+
+// Workers stand on processors of their own, where there are enough; what they compute is the same.
+TEST(ThreadPool, PinnedWorkersStayWhereTheyAre) {
+  ThreadPool pool(2, false);
+  const int tied = pool.Pin();
+  EXPECT_EQ(tied, UsableCpuCount() >= 2 ? 1 : 0);
+  std::vector<std::set<int>> seen(2);
+  for (int round = 0; round < 50; ++round) {
+    pool.Run(4, [&](int64_t, int worker) {
+      seen[static_cast<size_t>(worker)].insert(sched_getcpu());
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    });
+  }
+  EXPECT_FALSE(seen[1].empty());
+  EXPECT_LE(seen[1].size(), tied == 1 ? 1u : 1024u);
+  ThreadPool crowd(UsableCpuCount() + 64, false);
+  EXPECT_EQ(crowd.Pin(), 0);
 }
 
 TEST(ThreadPool, SleepersWake) {

@@ -31,7 +31,7 @@ TESSERA_INLINE void Scores(const AttendBlock& block, int first, float (&scores)[
   const Type* k[kBlocks];
   V acc[kQueries][kBlocks];
   Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
-    k[b] = static_cast<const Type*>(block.k[first + b]);
+    k[b] = Numbers<Format>(block.k[first + b]);
     Unroll<V, kQueries>([&](auto i) __attribute__((always_inline)) { acc[i][b] = V::Zero(); });
   });
   const float* q = block.q;
@@ -51,7 +51,10 @@ TESSERA_INLINE void Scores(const AttendBlock& block, int first, float (&scores)[
   const V scale = V::Set1(block.scale);
   Unroll<V, kQueries>([&](auto i) __attribute__((always_inline)) {
     Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
-      (acc[i][b] * scale).Store(scores[i] + (first + b) * kLanes);
+      V score = acc[i][b];
+      if constexpr (HasScales<Format>())
+        score = score * V::Load(static_cast<const float*>(block.k[first + b]));
+      (score * scale).Store(scores[i] + (first + b) * kLanes);
     });
   });
 }
@@ -104,7 +107,7 @@ TESSERA_INLINE void Outputs(const AttendBlock& block, int first, uint32_t active
   for (int n = 0; n < key_count; ++n) {
     const int key = keys[n];
     const Type* v =
-        static_cast<const Type*>(block.v[key / kLanes]) + (key % kLanes) * block.head_dim + feature;
+        Numbers<Format>(block.v[key / kLanes]) + (key % kLanes) * block.head_dim + feature;
     V values[kVectors];
     Unroll<V, kVectors>([&](auto f) __attribute__((always_inline)) {
       if constexpr (kWhole) {
@@ -172,6 +175,12 @@ void AttendQueries(const AttendBlock& block) {
     any |= block.visible[i];
     shrink[i] =
         Soften<V>(weights[i], block.key_blocks, block.visible[i], block.max + i, block.sum + i);
+    // From here on a weight counts the numbers of V, not their values.
+    if constexpr (HasScales<Format>()) {
+      for (int k = 0; k < block.key_blocks; ++k)
+        (V::Load(weights[i] + k * kLanes) * V::Load(static_cast<const float*>(block.v[k])))
+            .Store(weights[i] + k * kLanes);
+    }
   }
   // All queries together up to the first key that one sees and another does not, then each on its
   // own, in order.

@@ -42,6 +42,28 @@ struct BF16 {
   static TESSERA_INLINE V LoadPart(const uint16_t* p, int n) { return V::LoadBF16Part(p, n); }
 };
 
+// K/V alone: 16 scales, one a token, stand in front of a block's numbers.
+template <typename V>
+struct I8 {
+  using Type = int8_t;
+  static constexpr int kScaleBytes = kLanes * sizeof(float);
+  static TESSERA_INLINE V Load(const int8_t* p) { return V::LoadI8(p); }
+  static TESSERA_INLINE V LoadPart(const int8_t* p, int n) { return V::LoadI8Part(p, n); }
+};
+template <typename Format>
+constexpr bool HasScales() {
+  return sizeof(typename Format::Type) == 1;
+}
+// The numbers of a block of keys.
+template <typename Format>
+TESSERA_INLINE const typename Format::Type* Numbers(const void* block) {
+  if constexpr (HasScales<Format>()) {
+    return static_cast<const typename Format::Type*>(block) + Format::kScaleBytes;
+  } else {
+    return static_cast<const typename Format::Type*>(block);
+  }
+}
+
 // e^x within 1 ulp or so; 0 below -87.7, infinity above 88.4, NaN stays NaN.
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q fitted at Chebyshev nodes (relative
 // error 1e-8).

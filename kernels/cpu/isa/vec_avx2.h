@@ -35,6 +35,12 @@ struct Vec {
   // There is no masked load of 16-bit lanes: a copy, for the last lanes of odd head dims only.
   static Vec LoadF16Part(const uint16_t* p, int n) { return LoadF16(Copy(p, n).bits); }
   static Vec LoadBF16Part(const uint16_t* p, int n) { return LoadBF16(Copy(p, n).bits); }
+  static Vec LoadI8(const int8_t* p) { return {WidenI8(p), WidenI8(p + 8)}; }
+  static Vec LoadI8Part(const int8_t* p, int n) {
+    int8_t bytes[16] = {};
+    __builtin_memcpy(bytes, p, static_cast<size_t>(n));
+    return LoadI8(bytes);
+  }
 
   static Vec Fma(Vec a, Vec b, Vec c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
@@ -99,6 +105,10 @@ struct Vec {
   }
   static __m256 WidenBF16(__m128i bits) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static __m256 WidenI8(const int8_t* p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
   static __m256 Pow2(__m256 n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

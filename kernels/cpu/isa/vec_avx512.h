@@ -31,6 +31,12 @@ struct Vec {
   static Vec LoadBF16Part(const uint16_t* p, int n) {
     return WidenBF16(_mm256_maskz_loadu_epi16(First(n), p));
   }
+  static Vec LoadI8(const int8_t* p) {
+    return WidenI8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Vec LoadI8Part(const int8_t* p, int n) {
+    return WidenI8(_mm_maskz_loadu_epi8(First(n), p));
+  }
 
   // a * b + c, rounded once.
   static Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -70,6 +76,7 @@ struct Vec {
   static Vec WidenBF16(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
+  static Vec WidenI8(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))}; }
   static float Sum8(__m256 x) {
     __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     y = _mm_add_ps(y, _mm_movehl_ps(y, y));

@@ -99,6 +99,21 @@ void LayerNorm(const float* x, const float* weight, const float* bias, float eps
   }
 }
 
+// K/V alone: the scales of a block's 16 tokens stand in front of its numbers.
+struct LoadI8 {
+  using Type = int8_t;
+  static float Load(int8_t number) { return number; }
+};
+template <typename Format>
+const typename Format::Type* Numbers(const void* block) {
+  const auto* from = static_cast<const typename Format::Type*>(block);
+  return sizeof(*from) == 1 ? from + kLanes * sizeof(float) : from;
+}
+template <typename Format>
+float ScaleOf(const void* block, int token) {
+  return sizeof(typename Format::Type) == 1 ? static_cast<const float*>(block)[token] : 1.0f;
+}
+
 template <typename Format>
 void Attend(const AttendBlock& block) {
   using Type = typename Format::Type;
@@ -113,10 +128,10 @@ void Attend(const AttendBlock& block) {
     float max = block.max[i];
     for (int j = 0; j < keys; ++j) {
       if (!sees(j)) continue;
-      const Type* k = static_cast<const Type*>(block.k[j / kLanes]) + j % kLanes;
+      const Type* k = Numbers<Format>(block.k[j / kLanes]) + j % kLanes;
       float dot = 0;
       for (int d = 0; d < block.head_dim; ++d) dot += q[d] * Format::Load(k[d * kLanes]);
-      p[j] = dot * block.scale;
+      p[j] = dot * ScaleOf<Format>(block.k[j / kLanes], j % kLanes) * block.scale;
       max = std::max(max, p[j]);
     }
     const float c = std::exp(block.max[i] - max);
@@ -124,10 +139,11 @@ void Attend(const AttendBlock& block) {
     for (int d = 0; d < block.head_dim; ++d) out[d] *= c;
     for (int j = 0; j < keys; ++j) {
       if (!sees(j)) continue;
-      const Type* v = static_cast<const Type*>(block.v[j / kLanes]) + (j % kLanes) * block.head_dim;
+      const Type* v = Numbers<Format>(block.v[j / kLanes]) + (j % kLanes) * block.head_dim;
       p[j] = std::exp(p[j] - max);
       sum += p[j];
-      for (int d = 0; d < block.head_dim; ++d) out[d] += p[j] * Format::Load(v[d]);
+      const float weight = p[j] * ScaleOf<Format>(block.v[j / kLanes], j % kLanes);
+      for (int d = 0; d < block.head_dim; ++d) out[d] += weight * Format::Load(v[d]);
     }
     block.sum[i] = block.sum[i] * c + sum;
     block.max[i] = max;
@@ -172,7 +188,7 @@ const Kernels* ReferenceKernels() {
       .read_loop = ReadLoop,
       .sample_weight_sum = PlainSampleWeightSum,
       .attend_queries = 4,
-      .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>},
+      .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>, Attend<LoadI8>},
   };
   return &kernels;
 }
