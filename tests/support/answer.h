@@ -67,17 +67,17 @@ class Reader {
     });
   }
   const std::shared_ptr<EventStream>& stream() const { return stream_; }
-  // Reads until the terminal event; fails after a minute.
+  // Reads until the terminal event; fails after five minutes without any.
   const Answer& Wait() {
     while (!answer_.end) {
       answer_.Drain(*stream_);
       if (answer_.end) break;
       std::unique_lock lock(signal_->mu);
       const bool woken =
-          signal_->changed.wait_for(lock, std::chrono::minutes(1), [&] { return signal_->ready; });
+          signal_->changed.wait_for(lock, std::chrono::minutes(5), [&] { return signal_->ready; });
       signal_->ready = false;
       if (!woken) {
-        ADD_FAILURE() << "no event within a minute";
+        ADD_FAILURE() << "no event within five minutes";
         break;
       }
     }

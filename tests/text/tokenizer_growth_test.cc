@@ -1,10 +1,10 @@
 // Encoding is near-linear: 1 MiB takes at most five times what 256 KiB takes, on text made to hurt.
 #include <gtest/gtest.h>
-#include <time.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "tests/support/thread_time.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -12,13 +12,6 @@ namespace tessera {
 namespace {
 
 const std::filesystem::path kData = std::filesystem::path(TESSERA_SOURCE_DIR) / "tests/text/data";
-
-// Time of this thread alone: other work on the machine does not count.
-double ThreadSeconds() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
 
 std::string Repeat(std::string_view unit, size_t size) {
   std::string text;
@@ -62,9 +55,9 @@ TEST_P(TokenizerGrowth, FourTimesTheTextAtMostFiveTimesTheTime) {
     ASSERT_TRUE(IsValidUtf8(large[i].second));
     // (Some normalisers leave nothing of white space or marks.)
     const auto seconds = [&](const std::string& text) {
-      const double start = ThreadSeconds();
+      const double start = test::ThreadSeconds();
       const auto ids = (*tokenizer)->Encode(text, SpecialParsing::kParse, false);
-      const double taken = ThreadSeconds() - start;
+      const double taken = test::ThreadSeconds() - start;
       EXPECT_FALSE(ids.empty() && GetParam() == std::string_view("llama3")) << small[i].first;
       return taken;
     };
