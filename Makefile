@@ -54,6 +54,10 @@ bench: build  ## per op GB/s and GFLOP/s against this machine's ceilings; end-to
 cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of every kernel against the checked table
 	@tools/cuda_limits.py
 
+.PHONY: test-mutations
+test-mutations: build  ## defects put into the CUDA backend one at a time: each must fail a test on the emulated GPU
+	@tools/mutate_kernels --build build/release --report build/mutations.md
+
 .PHONY: bench-cuda-model
 bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from what the emulator counted
 	@tools/cuda_roofline.py --out docs/performance-cuda.md

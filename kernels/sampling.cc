@@ -120,8 +120,8 @@ class OrderedPrefix {
   float above_ = std::numeric_limits<float>::infinity();  // what is above it is gathered
 };
 
-// log(sum of exp(l)) of finite or -inf logits with a maximum above -inf. The sum is kept in integers
-// (SampleLogNormaliser), so that its order does not matter.
+// log(sum of exp(l)) of finite or -inf logits with a maximum above -inf. The sum is kept in
+// integers (SampleLogNormaliser), so that its order does not matter.
 double LogSumExp(std::span<const float> logits, float max) {
   uint64_t high = 0, low = 0;
   for (float l : logits) {
