@@ -52,7 +52,7 @@ struct PackSpec {
   // serves both.
   enum class Role : uint8_t { kMatMul, kTable, kTableAndMatMul } role = Role::kMatMul;
   // int8 and int4: columns that share a scale, 32, 64 or 128. 0: int8 has one scale an output, int4
-  // the backend's default.
+  // has groups of 32 with a minimum.
   int group = 0;
   // int4: a minimum beside each scale.
   bool minimum = false;

@@ -35,8 +35,8 @@ enum class Activation : uint8_t {
 
 // out[R, N] = epilogue(x[R, K] * w[N, K]^T). Operand rounding: x is rounded to the activation dtype
 // chosen for the backend (fp32 or bf16) before it is multiplied; sums are fp32 in ascending order
-// of k. epilogue(y) = residual + gate * act(y + bias), parts that are absent left out. `residual`
-// may be `out` itself.
+// of k. int8 and int4 weights: x is quantised to 8 bits instead (the CPU: kernels/cpu/quant.h).
+// epilogue(y) = residual + gate * act(y + bias), absent parts left out. `residual` may be `out`.
 struct MatMulArgs {
   TensorView x;                     // [R, K]
   const PackedMatrix* w = nullptr;  // N x K

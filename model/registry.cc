@@ -93,7 +93,7 @@ double PackedElementBytes(WeightFormat format, DType stored) {
     case WeightFormat::kF16:
     case WeightFormat::kBF16: return 2;
     case WeightFormat::kInt8: return 1;
-    case WeightFormat::kInt4: return 0.5;
+    case WeightFormat::kInt4: return 0.5 + 4.0 / 32;  // a bf16 scale and minimum for 32
   }
   return 4;
 }

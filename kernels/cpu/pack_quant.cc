@@ -22,7 +22,7 @@ Result<QuantLayout> ChooseQuantLayout(const PackSpec& spec, int64_t k) {
   QuantLayout layout;
   layout.bits = int8 ? 8 : 4;
   layout.per_channel = int8 && spec.group == 0;
-  layout.minimum = !int8 && spec.minimum;
+  layout.minimum = !int8 && (spec.minimum || spec.group == 0);
   layout.group = spec.group != 0 ? spec.group : int8 ? kChannelGroup : kInt4Group;
   layout.stored_k = (k + kQuantAlign - 1) / kQuantAlign * kQuantAlign;
   const bool known = spec.group == 0 || spec.group == 32 || spec.group == 64 || spec.group == 128;

@@ -4,7 +4,7 @@
 // only). A weight is scale * (code - offset): int8 codes 1..255 with offset 128, int4 codes 0..15
 // with offset 8, or, with a minimum (bf16), scale * code + minimum.
 //
-// Operands. Each row of x is cut into the same groups (256 where weights have one scale an output):
+// Operands. Each row of x is cut into the same groups (128 where weights have one scale an output):
 //   amax = largest |x|;  s = amax / 127;  q = round to nearest even of x * (127 / amax)
 //   amax below 2^-100: s = 0, q = 0;  an infinity or NaN in the group: s = NaN, q = 0
 //
@@ -28,7 +28,7 @@ namespace tessera::cpu {
 
 inline constexpr int kQuantLanes = 16;
 inline constexpr int kQuantAlign = 32;           // K is padded to it
-inline constexpr int kChannelGroup = 256;        // of the operand, where weights have no groups
+inline constexpr int kChannelGroup = 128;        // of the operand, where weights have no groups
 inline constexpr float kQuantLeast = 0x1p-100f;  // smaller groups are zero
 
 struct QuantLayout {

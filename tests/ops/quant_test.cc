@@ -26,7 +26,10 @@ std::vector<PackSpec> Specs() {
   return specs;
 }
 int GroupOf(const PackSpec& spec) {
-  return spec.group != 0 ? spec.group : spec.format == WeightFormat::kInt8 ? 256 : 32;
+  return spec.group != 0 ? spec.group : spec.format == WeightFormat::kInt8 ? 128 : 32;
+}
+bool HasMinimum(const PackSpec& spec) {
+  return spec.format == WeightFormat::kInt4 && (spec.minimum || spec.group == 0);
 }
 std::string NameOf(const PackSpec& spec) {
   return fmt::format("{} group {}{}", Name(spec.format), spec.group,
@@ -102,7 +105,7 @@ TEST_P(Quant, MatMulIsTheRuleOfItsFormat) {
             sum += product;
             absolute += std::fabs(product);
             // Steps and minimum are rounded apart, and weights here are below 1 in magnitude.
-            if (spec.minimum) absolute += std::fabs(row.scale[at] * row.q[at]);
+            if (HasMinimum(spec)) absolute += std::fabs(row.scale[at] * row.q[at]);
           }
           // A group: scale * s, its product, the addition, s * sum q, and its fma; a weight that
           // was read back is rounded twice.
@@ -182,10 +185,11 @@ TEST_P(Quant, CodesAreNearest) {
           }
           squares += error * error;
           // What the obvious scale gives: the largest weight at -8, or the range in 15 steps.
-          const double step = spec.minimum ? (high - low) / 15 : extreme / -8;
-          const double zero = spec.minimum ? low : 0;
-          const double code = std::clamp(std::round((value - zero) / step),
-                                         spec.minimum ? 0.0 : -8.0, spec.minimum ? 15.0 : 7.0);
+          const double step = HasMinimum(spec) ? (high - low) / 15 : extreme / -8;
+          const double zero = HasMinimum(spec) ? low : 0;
+          const double code =
+              std::clamp(std::round((value - zero) / step), HasMinimum(spec) ? 0.0 : -8.0,
+                         HasMinimum(spec) ? 15.0 : 7.0);
           const double plain = zero + step * code - value;
           plain_squares += plain * plain;
         }
