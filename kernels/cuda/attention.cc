@@ -11,7 +11,7 @@
 namespace tessera::cuda {
 namespace {
 
-// Splits of single rows, all heads, whose partial results one launch keeps: half a million keys.
+// Splits of single rows, all heads, whose partial results one launch keeps: a million keys.
 constexpr int64_t kPartialSplits = 1024;
 
 AttentionType TypeOf(DType dtype) {
@@ -82,6 +82,7 @@ void Run(CudaBackend& backend, const char* op, const AttentionPlan& plan, Attent
     if (backend.failed()) return;
     p.items = items + part.item_begin;
     p.item_count = part.item_count;
+    p.partial_vectors = part.partial_vectors;
     backend.Check(launch(part.tile_vectors, p));
   }
 }

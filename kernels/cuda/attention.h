@@ -3,7 +3,7 @@
 // One algorithm serves every kernel (attention_tile.cuh), so that a row's bits do not depend on
 // which of them computes it, nor on the other rows of the call:
 //   - keys in blocks of 64 counted from position 0 (of each tile of a picture, in cross-attention);
-//   - online softmax within a split of 8 blocks; splits are combined in ascending order.
+//   - online softmax within a split of 16 blocks; splits are combined in ascending order.
 // The prefill kernels walk through the splits of their rows one after another and combine in
 // registers; the decode kernels give every split to a block of its own and the last block to finish
 // combines, in the same order by the same operations (Flash-Decoding with a fixed split). Hence
@@ -24,8 +24,9 @@ enum class AttentionType : uint8_t { kBf16, kF16 };
 inline constexpr int kKeyBlock = 64;   // kAttentionKeyBlock
 inline constexpr int kPageBlock = 16;  // kKvBlockTokens
 
-inline constexpr int kSplitBlocks = 8;  // key blocks of a split
+inline constexpr int kSplitBlocks = 16;  // key blocks of a split
 inline constexpr int kSplitKeys = kSplitBlocks * kKeyBlock;
+inline constexpr int kTableBlocks = 8;  // key blocks whose table entries a warp holds, one a lane
 inline constexpr int kMaxAttentionHeadDim = 256;
 
 // One tile of query vectors of one K/V head's group. A vector is a pair (row, head): vector v of a
@@ -56,14 +57,15 @@ struct AttentionParams {
   // Self: block tables. Cross: pages of tiles. Dense: null, or padding bits of the keys, two words
   // a key block.
   const int32_t* table = nullptr;
-  float* partial = nullptr;      // decode: [vector][kv head][instance's head dim]
-  float* partial_sum = nullptr;  // decode: [vector][kv head][2], maximum and sum
+  float* partial = nullptr;      // decode: [kv head][partial_vectors][head dim of the instance]
+  float* partial_sum = nullptr;  // decode: [kv head][partial_vectors][2], maximum and sum
   uint32_t* counters = nullptr;  // decode: [counter][kv head], zero before and after
   int64_t q_stride = 0;          // elements from row to row
   int64_t out_stride = 0;
   int64_t k_stride = 0;  // dense: from key to key. Paged: from block of 16 keys to block
   int64_t v_stride = 0;
   int32_t item_count = 0;
+  int32_t partial_vectors = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
   int32_t group = 1;            // query heads of a K/V head

@@ -20,85 +20,9 @@
 // Fragment layouts: PTX ISA, cited at the wrappers (ptx_math.cuh).
 #pragma once
 
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/attention_shape.cuh"
 
 namespace tessera::cuda {
-
-enum class Keys { kSelf, kCross, kDense };
-
-inline constexpr float kNegativeInfinity = -__builtin_huge_valf();
-
-// kFold: the tile walks through several splits. kBlocks: resident blocks per SM asked for.
-template <typename Element, int kDimension, int kTiles, int kRows, int kColumns, bool kFolds,
-          Keys kSource, int kResident>
-struct TileShape {
-  using T = Element;
-  static constexpr int kDim = kDimension;
-  static constexpr int kMTiles = kTiles;  // of 16 query vectors, a warp
-  static constexpr int kRowWarps = kRows;
-  static constexpr int kColWarps = kColumns;
-  static constexpr bool kFold = kFolds;
-  static constexpr Keys kKeys = kSource;
-  static constexpr int kBlocks = kResident;
-
-  static constexpr int kThreads = kRowWarps * kColWarps * 32;
-  static constexpr int kGroupVectors = kMTiles * 16;  // of a row of warps
-  static constexpr int kVectors = kRowWarps * kGroupVectors;
-  static constexpr int kChunks = kDim / 8;                                 // of 16 bytes, a row
-  static constexpr int kKeyTiles = kKeyBlock / kColWarps / 8;              // of 8 keys, a warp
-  static constexpr int kOutTiles = (kChunks + kColWarps - 1) / kColWarps;  // of 8 columns, a warp
-  static_assert(kKeyTiles % 2 == 0 && kDim % 16 == 0);
-
-  static constexpr uint32_t kHalfStage = kKeyBlock * kDim * 2;    // K or V
-  static constexpr uint32_t kStages = kVectors * kDim * 2;        // where they begin
-  static constexpr uint32_t kWeights = kStages + 4 * kHalfStage;  // P
-  static constexpr uint32_t kMaxima = kWeights + kVectors * kKeyBlock * 2;
-  static constexpr uint32_t kSharedBytes = kMaxima + kColWarps * kVectors * 4;
-};
-
-// Byte offset of 16-byte piece `chunk` of `row` in a matrix of kChunks pieces a row. Rows r and r +
-// 1 are kChunks pieces apart, modulo the 8 that 32 banks hold; where that repeats after fewer than
-// 8 rows, the next bits of the row flip the low bits of the column. Any 8 consecutive rows of a
-// column, and any 8 consecutive pieces of memory, then touch all banks once.
-template <int kChunks>
-TESSERA_DEVICE uint32_t Swizzled(int row, int chunk) {
-  constexpr int kGroup = kChunks % 8 == 0 ? 8 : kChunks % 4 == 0 ? 4 : 2;
-  static_assert(kChunks % 2 == 0);
-  return static_cast<uint32_t>(row * kChunks + (chunk ^ (row / (8 / kGroup) % kGroup))) * 16;
-}
-
-// exp2 of a difference of maxima, in units of the scores; what was empty weighs nothing.
-TESSERA_DEVICE float Weight(float from, float to, float scale_log2) {
-  return from == kNegativeInfinity ? 0.0f : fast_exp2(fmul_rn(fadd_rn(from, -to), scale_log2));
-}
-
-// How a split joins those before it. The only place that says so: prefill does it in registers,
-// decode's last block from memory.
-struct SplitWeights {
-  float maximum;
-  float before;
-  float split;
-};
-TESSERA_DEVICE SplitWeights Joined(float max_before, float max_split, float scale_log2) {
-  const float maximum = max_before > max_split ? max_before : max_split;
-  return {maximum, Weight(max_before, maximum, scale_log2), Weight(max_split, maximum, scale_log2)};
-}
-TESSERA_DEVICE float Join(const SplitWeights& w, float before, float split) {
-  return fma_rn(before, w.before, fmul_rn(split, w.split));
-}
-// A row that saw nothing has the sum 0 and gets zeros.
-TESSERA_DEVICE float Reciprocal(float sum) { return sum > 0.0f ? fdiv_rn(1.0f, sum) : 0.0f; }
-
-// 16 bytes on their way to shared memory, of which the first `elements` exist; the rest are zeros.
-template <typename T>
-TESSERA_DEVICE void CopyPiece(uint32_t to, const T* from, int elements, bool vectors) {
-  if (vectors) {
-    cp_async16(to, from, elements > 0);
-    return;
-  }
-  for (int i = 0; i < 8; ++i) sts<T>(to + i * 2, i < elements ? ldg(from + i) : T{0});
-}
 
 template <class S>
 class AttentionTile {
@@ -139,19 +63,24 @@ class AttentionTile {
 
   // Writes the finished rows. Without kFold the item is the rows' only split.
   TESSERA_DEVICE void StoreRows() {
-    // Q's rows of this group were last read before the barrier on P.
+    // The sums are the first warp's of each row of warps; the maxima's place is free by now, and so
+    // is that of Q: both were last read before the barrier on P.
+    if (col_warp_ == 0 && lane_ % 4 == 0) {
+#pragma unroll
+      for (int mt = 0; mt < S::kMTiles; ++mt) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          sts<float>(SumAddress(LocalRow(mt, half)),
+                     S::kFold ? folded_sum_[S::kFold ? mt : 0][half] : sum_[mt][2 * half]);
+      }
+    }
+    SyncGroup();
 #pragma unroll
     for (int mt = 0; mt < S::kMTiles; ++mt) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = LocalRow(mt, half);
-        float sum, zero = 0.0f;
-        if constexpr (S::kFold) {
-          sum = folded_sum_[mt][half];
-        } else {
-          sum = fadd_rn(sum_[mt][2 * half], zero);
-        }
-        const float scale = Reciprocal(sum);
+        const float scale = Reciprocal(lds<float>(SumAddress(row)));
 #pragma unroll
         for (int nt = 0; nt < S::kOutTiles; ++nt) {
           if (!HasColumns(nt)) continue;
@@ -159,8 +88,8 @@ class AttentionTile {
           if constexpr (S::kFold) {
             a = folded_[mt][nt][2 * half], b = folded_[mt][nt][2 * half + 1];
           } else {  // as if joined with nothing
-            a = fadd_rn(out_[mt][nt][2 * half], zero),
-            b = fadd_rn(out_[mt][nt][2 * half + 1], zero);
+            a = fadd_rn(out_[mt][nt][2 * half], 0.0f),
+            b = fadd_rn(out_[mt][nt][2 * half + 1], 0.0f);
           }
           sts<uint32_t>(shared_ + Swizzled<S::kChunks>(row, Column(nt)) + lane_ % 4 * 4,
                         pack2<T>(fmul_rn(a, scale), fmul_rn(b, scale)));
@@ -172,7 +101,7 @@ class AttentionTile {
       const int row = i / S::kChunks, chunk = i % S::kChunks;
       const int elements = p_.head_dim - chunk * 8;
       if (elements <= 0) continue;
-      T* const to = static_cast<T*>(p_.out) + VectorOffset(row, p_.out_stride) + chunk * 8;
+      T* const to = static_cast<T*>(p_.out) + Offset(row, p_.out_stride) + chunk * 8;
       const uint32_t from = shared_ + Swizzled<S::kChunks>(row, chunk);
       if (p_.vectors) {
         stg(reinterpret_cast<uint4*>(to), lds<uint4>(from));
@@ -190,7 +119,7 @@ class AttentionTile {
       for (int half = 0; half < 2; ++half) {
         const int row = LocalRow(mt, half);
         if (row >= item_.vectors) continue;
-        const int64_t vector = PartialVector(item_.split, row);
+        const int64_t vector = PartialVector(p_, item_, kv_head_, item_.split, row);
 #pragma unroll
         for (int nt = 0; nt < S::kOutTiles; ++nt) {
           if (!HasColumns(nt)) continue;
@@ -205,42 +134,6 @@ class AttentionTile {
     }
   }
 
-  // Combines all splits of the item's rows, in order. Four columns a thread.
-  TESSERA_DEVICE void CombinePartials() {
-    constexpr int kQuads = S::kDim / 4;
-    for (int i = static_cast<int>(thread_x()); i < item_.vectors * kQuads; i += S::kThreads) {
-      const int row = i / kQuads, column = i % kQuads * 4;
-      float total[4] = {0.0f, 0.0f, 0.0f, 0.0f}, sum = 0.0f, maximum = kNegativeInfinity;
-      for (int split = 0; split < item_.splits; ++split) {
-        const int64_t vector = PartialVector(split, row);
-        const auto part =
-            ldg(reinterpret_cast<const float4*>(p_.partial + vector * S::kDim + column));
-        const float2_t max_sum =
-            ldg(reinterpret_cast<const float2_t*>(p_.partial_sum + 2 * vector));
-        const SplitWeights w = Joined(maximum, max_sum.x, p_.scale_log2);
-        maximum = w.maximum;
-        sum = Join(w, sum, max_sum.y);
-        total[0] = Join(w, total[0], part.x);
-        total[1] = Join(w, total[1], part.y);
-        total[2] = Join(w, total[2], part.z);
-        total[3] = Join(w, total[3], part.w);
-      }
-      const float scale = Reciprocal(sum);
-      const uint2 packed = {pack2<T>(fmul_rn(total[0], scale), fmul_rn(total[1], scale)),
-                            pack2<T>(fmul_rn(total[2], scale), fmul_rn(total[3], scale))};
-      T* const to = static_cast<T*>(p_.out) + VectorOffset(row, p_.out_stride) + column;
-      if (p_.vectors) {
-        if (column < p_.head_dim) stg(reinterpret_cast<uint2*>(to), packed);
-      } else {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const uint32_t word = e < 2 ? packed.x : packed.y;
-          if (column + e < p_.head_dim) stg(to + e, T{static_cast<uint16_t>(word >> (e % 2 * 16))});
-        }
-      }
-    }
-  }
-
  private:
   // Of D fragments, this lane holds vectors lane / 4 (half 0) and lane / 4 + 8 of each tile of 16.
   TESSERA_DEVICE int LocalRow(int mt, int half) const {
@@ -251,34 +144,14 @@ class AttentionTile {
   TESSERA_DEVICE bool HasColumns(int nt) const {
     return S::kOutTiles * S::kColWarps == S::kChunks || Column(nt) < S::kChunks;
   }
-  TESSERA_DEVICE int64_t VectorOffset(int row, int64_t stride) const {
-    const int vector = item_.vector_begin + row;
-    return (item_.row_begin + vector / p_.group) * stride +
-           int64_t{kv_head_ * p_.group + vector % p_.group} * p_.head_dim;
+  TESSERA_DEVICE int64_t Offset(int row, int64_t stride) const {
+    return VectorOffset(p_, item_, kv_head_, row, stride);
   }
-  TESSERA_DEVICE int64_t PartialVector(int split, int row) const {
-    return (item_.partial_begin + int64_t{split} * item_.vectors + row) * p_.kv_heads + kv_head_;
+  TESSERA_DEVICE uint32_t SumAddress(int row) const {
+    return shared_ + S::kMaxima + static_cast<uint32_t>(row) * 4;
   }
   TESSERA_DEVICE uint32_t Stage(int block) const {
     return shared_ + S::kStages + static_cast<uint32_t>(block % 2) * 2 * S::kHalfStage;
-  }
-
-  template <typename Max, typename Sum, typename Out>
-  TESSERA_DEVICE static void Clear(Max& max, Sum& sum, Out& out) {
-#pragma unroll
-    for (auto& tile : max)
-#pragma unroll
-      for (float& x : tile) x = kNegativeInfinity;
-#pragma unroll
-    for (auto& tile : sum)
-#pragma unroll
-      for (float& x : tile) x = 0.0f;
-#pragma unroll
-    for (auto& row : out)
-#pragma unroll
-      for (auto& tile : row)
-#pragma unroll
-        for (float& x : tile) x = 0.0f;
   }
 
   // The keys that the group's vectors see: self, all below lowest_, none from highest_ on; dense,
@@ -318,15 +191,15 @@ class AttentionTile {
     for (int i = static_cast<int>(thread_x()); i < S::kVectors * S::kChunks; i += S::kThreads) {
       const int row = i / S::kChunks, chunk = i % S::kChunks;
       const int elements = row < item_.vectors ? p_.head_dim - chunk * 8 : 0;
-      CopyPiece(shared_ + Swizzled<S::kChunks>(row, chunk),
-                static_cast<const T*>(p_.q) +
-                    (elements > 0 ? VectorOffset(row, p_.q_stride) + chunk * 8 : 0),
-                elements, p_.vectors);
+      CopyPiece(
+          shared_ + Swizzled<S::kChunks>(row, chunk),
+          static_cast<const T*>(p_.q) + (elements > 0 ? Offset(row, p_.q_stride) + chunk * 8 : 0),
+          elements, p_.vectors);
     }
   }
 
-  // Lane l's entry of the table of a split: where its block of 16 keys number l lies in the pool.
-  // One coalesced load of 128 bytes a warp and split, handed around by shuffles.
+  // Lane l's entry of the table of 8 key blocks: where its block of 16 keys number l lies in the
+  // pool. One coalesced load of 128 bytes a warp, handed around by shuffles.
   TESSERA_DEVICE int TableEntry(int block) const {
     if constexpr (S::kKeys == Keys::kSelf) {
       const int at = block * (kKeyBlock / kPageBlock) + lane_;
@@ -340,7 +213,7 @@ class AttentionTile {
       return ldg(p_.table + item_.table_begin + at / p_.tile_blocks) * p_.blocks_per_page + within;
     } else {
       const int at = block * 2 + lane_;
-      if (p_.table == nullptr || lane_ >= 2 * kSplitBlocks || at * 32 >= item_.keys) return 0;
+      if (p_.table == nullptr || lane_ >= 2 * kTableBlocks || at * 32 >= item_.keys) return 0;
       return ldg(p_.table + at);  // padding bits
     }
   }
@@ -358,7 +231,7 @@ class AttentionTile {
   // Key block `block` on its way to its stage. Keys that do not exist become zeros: what lies there
   // in the pool may be NaN, and 0 * NaN is not 0.
   TESSERA_DEVICE void Fetch(int block) {
-    if (block % kSplitBlocks == 0) fetch_table_ = TableEntry(block);
+    if (block % kTableBlocks == 0) fetch_table_ = TableEntry(block);
     const int present = Present(block);
     const uint32_t stage = Stage(block);
     constexpr int kPieces = kKeyBlock * S::kChunks;
@@ -375,7 +248,7 @@ class AttentionTile {
       } else {
         // 16 keys are a multiple of 32 pieces: a warp's pieces are of one block.
         const int from = shfl_idx(
-            fetch_table_, static_cast<uint32_t>(block % kSplitBlocks * 4 + row / kPageBlock));
+            fetch_table_, static_cast<uint32_t>(block % kTableBlocks * 4 + row / kPageBlock));
         k = v = from * p_.k_stride + (kv_head_ * kPageBlock + row % kPageBlock) * p_.head_dim +
                 chunk * 8;
       }
@@ -399,7 +272,7 @@ class AttentionTile {
 
   TESSERA_DEVICE void Attend(int block) {
     if constexpr (S::kKeys == Keys::kDense) {
-      if (block % kSplitBlocks == 0 || block == item_.block_begin) table_ = TableEntry(block);
+      if (block % kTableBlocks == 0) table_ = TableEntry(block);
     }
     int seen = Present(block);  // keys of the block that some vector of the group sees
     if constexpr (S::kKeys == Keys::kSelf) {
@@ -408,7 +281,7 @@ class AttentionTile {
     }
     if constexpr (S::kKeys == Keys::kDense) {
       if (p_.table != nullptr) {
-        const uint32_t at = static_cast<uint32_t>(block % kSplitBlocks * 2);
+        const uint32_t at = static_cast<uint32_t>(block % kTableBlocks * 2);
         padding_[0] = static_cast<uint32_t>(shfl_idx(table_, at));
         padding_[1] = static_cast<uint32_t>(shfl_idx(table_, at + 1));
       }
@@ -562,7 +435,7 @@ class AttentionTile {
           ldmatrix_x4(a[step][mt], shared_ + S::kWeights +
                                        Swizzled<8>(first_vector_ + mt * 16 + lane_ % 16,
                                                    half * 4 + step * 2 + lane_ / 16));
-          mma_16x8x16<T>(sum_[mt], a[step][mt], ones);
+          if (col_warp_ == 0) mma_16x8x16<T>(sum_[mt], a[step][mt], ones);
         }
       }
 #pragma unroll
@@ -609,7 +482,8 @@ class AttentionTile {
   int fetch_table_ = 0, table_ = 0;
   uint32_t padding_[2] = {};  // dense: of the block at hand
   int lowest_ = 0, highest_ = 0;
-  // Within the split. sum_ is a D fragment whose columns are all alike.
+  // Within the split. sum_ is a D fragment whose columns are all alike; column 0 of the warps has
+  // it.
   float max_[S::kMTiles][2];
   float sum_[S::kMTiles][4];
   float out_[S::kMTiles][S::kOutTiles][4];
@@ -620,15 +494,5 @@ class AttentionTile {
   float folded_sum_[kFoldTiles][2];
   float folded_[kFoldTiles][kFoldOut][4];
 };
-
-TESSERA_DEVICE AttentionItem LoadItem(const AttentionParams& p) {
-  struct Raw {
-    uint4 part[3];
-  } raw;
-  const auto* from = reinterpret_cast<const uint4*>(p.items + block_x());
-#pragma unroll
-  for (int i = 0; i < 3; ++i) raw.part[i] = ldg(from + i);
-  return __builtin_bit_cast(AttentionItem, raw);
-}
 
 }  // namespace tessera::cuda
