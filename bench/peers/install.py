@@ -51,7 +51,7 @@ def pins():
     return lines, {line.split("==")[0]: line for line in optional.splitlines() if "==" in line}
 
 
-def pip(*arguments, timeout=900, log="pip.log"):
+def pip(*arguments, timeout=1800, log="pip.log"):
     run([places.PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], timeout, log)
 
 
@@ -88,7 +88,7 @@ def install_llama(pin):
             run([places.PYTHON, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--no-build-isolation",
                  "--no-binary", ":all:", "--dest", places.WORK, pin], 600, "llama-download.log")
             unpack_llama(pin)
-        run(["cmake", "-S", places.LLAMA_SOURCE, "-B", places.LLAMA_BUILD, "-G", "Ninja", *LLAMA_OPTIONS], 300, "llama-configure.log")
+        run(["cmake", "-S", places.LLAMA_SOURCE, "-B", places.LLAMA_BUILD, "-G", "Ninja", *LLAMA_OPTIONS], 1200, "llama-configure.log")
         run(["cmake", "--build", places.LLAMA_BUILD, "-j", str(os.cpu_count() or 1), "--target", *LLAMA_TARGETS], 7200, "llama-build.log")
         stamp.write_text(wanted)
     done = subprocess.run([str(server), "--version"], capture_output=True, text=True)
@@ -117,7 +117,7 @@ def main():
     needed, optional = pins()
     try:
         if not places.PYTHON.exists():
-            run([sys.executable, "-m", "venv", places.VENV], 300, "venv.log")
+            run([sys.executable, "-m", "venv", places.VENV], 1200, "venv.log")
         if any(version_in(places.PYTHON, pin.split("==")[0]) != pin.split("==")[1] for pin in needed):
             pip(*needed, log="pip-needed.log")
     except Failed as failed:

@@ -63,6 +63,9 @@ class Running:
         self.log.flush()
         self.log.seek(0)
         lines = [line.strip() for line in self.log.read().splitlines() if line.strip()]
+        for line, following in zip(lines, lines[1:]):
+            if "panicked at" in line:
+                return following[:300]
         telling = [line for line in lines if re.search(r"error|panicked|exception|refus|not |unknown|cannot|invalid", line, re.I)] or lines
         return telling[-1][-300:] if telling else "it said nothing"
 
@@ -155,7 +158,8 @@ class LlamaServer(Running):
 class Worker(Running):
     """A library in a process of its own: worker_NAME.py with a Python that has it."""
 
-    def __init__(self, python, name, *arguments):
+    def __init__(self, python, name, *arguments, answer_limit=600):
+        self.answer_limit = answer_limit
         super().__init__([python, places.HERE / f"worker_{name}.py", *arguments], f"worker-{name}")
         try:
             self.facts = self.reply(START_LIMIT_S)
@@ -179,7 +183,7 @@ class Worker(Running):
     def call(self, **request):
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return self.reply(600)
+        return self.reply(self.answer_limit)
 
     def generate(self, ids, tokens):
         return clients.Answer(**self.call(op="generate", ids=ids, tokens=tokens))

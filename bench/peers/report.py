@@ -22,6 +22,7 @@ def metrics(result):
     out["generator_cpu"] = ("load generator's CPU at most streams, share of the machine", "%", 1, "low")
     out["peak_memory"] = ("peak resident memory, mapped files included", "MiB", 0, "low")
     out["start"] = ("start to ready", "s", 2, "low")
+    out["cpu_ms_per_token"] = ("CPU time of decode, one stream", "ms/token", 1, "low")
     out["joules_per_token"] = ("energy of decode", "J/token", 2, "low")
     out["foreign"] = ("CPU taken by other processes while measuring", "%", 0, "low")
     return out

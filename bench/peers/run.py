@@ -115,7 +115,7 @@ class Bench:
             if running.peak_memory():
                 add("peak_memory", running.peak_memory() / 2**20)
         except Exception as error:  # whatever a peer does: its row tells it
-            cell["reason"] = f"{type(error).__name__}: {error}; {running.said()}"
+            cell["reason"] = f"{type(error).__name__}: {error}; it said: {running.said()}"
             self.say(f"  {model} {lane.label}: {cell['reason']}")
         finally:
             running.stop()
@@ -133,6 +133,7 @@ class Bench:
         rate = (answer.tokens - 1) / (answer.last - answer.first)
         add("decode", rate)
         add("foreign", 100 * window.foreign_share)
+        add("cpu_ms_per_token", 1e3 * window.measured_cpu / answer.tokens)
         if window.joules is not None:
             add("joules_per_token", window.joules / answer.tokens)
         reading = self.result["ceilings"].get("values", {}).get(ceilings.READING)

@@ -44,7 +44,8 @@ class Pictures:
         self.rounds, self.per_round = rounds, 2 if quick else 5
         self.sources = [("Tessera", lambda: peers.TesseraServer(places.DEMO, "auto", ["--kv-memory", "256MiB"])),
                         ("transformers fp32", lambda: self.transformers("float32")),
-                        ("transformers bf16", lambda: self.transformers("bfloat16"))]
+                        ("transformers bf16", lambda: self.transformers("bfloat16")),
+                        ("mistral.rs", self.mistralrs)]
         self.samples = {name: {"new": [], "again": [], "decode": []} for name, _ in self.sources}
         self.reasons = {}
         try:
@@ -57,6 +58,19 @@ class Pictures:
     def transformers(dtype):
         peers.installed("transformers")
         return peers.Worker(places.REFERENCE_PYTHON, "transformers", places.DEMO, dtype)
+
+    @staticmethod
+    def mistralrs():
+        """It reads configurations of transformers 4.x only: a copy of the directory with that one rewritten."""
+        peers.installed("mistralrs")
+        directory = places.WORK / "demo-4x"
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in places.DEMO.iterdir():
+            if path.is_file() and path.name != "config.json" and not (directory / path.name).exists():
+                (directory / path.name).symlink_to(path)
+        config = json.loads((places.DEMO / "config.json").read_text())
+        checkpoints.write_json(directory / "config.json", checkpoints.make_random_model.old_style(config))
+        return peers.Worker(places.PYTHON, "mistralrs", directory, answer_limit=90)
 
     def round(self, say):
         for name, start in self.sources:
@@ -71,7 +85,7 @@ class Pictures:
             try:
                 self.measure(running, self.samples[name])
             except Exception as error:  # whatever a peer does: its row tells it
-                self.reasons[name] = f"{type(error).__name__}: {error}"
+                self.reasons[name] = f"{error}; it said: {running.said()}"
             finally:
                 running.stop()
             if self.samples[name]["new"]:
@@ -94,10 +108,8 @@ class Pictures:
             rows = [{"name": name, "ours": name == "Tessera", "samples": samples[key], "reason": self.reasons.get(name, "not measured")}
                     for name, samples in self.samples.items()]
             out.append({"what": what, "unit": unit, "better": better, "rows": rows})
-        for peer in ("mistral.rs", "OpenVINO", "llama.cpp"):
-            reason = "runs no Mllama" if peer != "mistral.rs" else "wants the hub's names of tensors and did not answer with a small Mllama"
-            for table in out:
-                table["rows"].append({"name": peer, "reason": reason})
+        for table in out:
+            table["rows"] += absent(("OpenVINO", "llama.cpp"), "they know no Mllama: GGUF has no such architecture")
         return out
 
 
