@@ -2,6 +2,7 @@
 """Makes goldens: what the reference (Hugging Face transformers, float32, CPU) computes for the cases of a checkpoint.
 
   make_golden.py --model DIR [--cases FILE] [--only ID,ID] [--out DIR2] [--unseen-rows attend|zero] [--big-tensors all|cover|none]
+                 [--keep NAME=ID,ID ...]
   make_golden.py --check DIR2 [--model DIR]
 
 The first form reads the cases (DIR/cases.json; only id, kind and messages, text or ids are needed), runs them, and writes
@@ -165,7 +166,16 @@ def squeeze(inputs):
     return {name: value[0] for name, value in inputs.items()}
 
 
-def make(model_dir, spec, base, big):
+def parse_keeps(options):
+    """{"logits": {"one", "two"}} of ["logits=one,two"]."""
+    keeps = {}
+    for option in options:
+        name, _, ids = option.partition("=")
+        keeps[name] = {case for case in ids.split(",") if case}
+    return keeps
+
+
+def make(model_dir, spec, base, big, keeps):
     tensors, prompts = {}, Prompts(model_dir, spec)
     inputs = {}
     for case in spec["cases"]:
@@ -187,7 +197,10 @@ def make(model_dir, spec, base, big):
             else:
                 result.update(squeeze(inputs[case["id"]]))
             for name, value in result.items():
-                if name in BIG and case["id"] not in keeps_big:
+                if name in keeps:
+                    if case["id"] not in keeps[name]:
+                        continue
+                elif name in BIG and case["id"] not in keeps_big:
                     continue
                 tensors[f"{case['id']}.{name}{suffix}"] = value.contiguous()
     return {name: value if value.is_floating_point() else value.to(torch.int64) for name, value in tensors.items()}
@@ -225,9 +238,11 @@ def main():
     parser.add_argument("--only", help="ids of the cases to keep, with commas between")
     parser.add_argument("--big-tensors", choices=["all", "cover", "none"], default="all",
                         help="which cases keep pixel_values, vision_hidden and projected; cover: each picture once")
+    parser.add_argument("--keep", metavar="NAME=ID,ID", action="append", default=[],
+                        help="keep this tensor (logits, say) of these cases alone, whatever --big-tensors says")
     parser.add_argument("--check", metavar="DIR2", help="compare with this golden instead of writing one")
     args = parser.parse_args()
-    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+    torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
 
@@ -245,15 +260,15 @@ def main():
         spec["unseen_rows"] = args.unseen_rows
     if args.check:
         old = load_file(os.path.join(args.check, "golden.safetensors"))
-        new = make(model, spec, base, "all")
-        big = {name for name in new if name.split(".", 1)[1].removesuffix("_bf16") in BIG}
+        new = make(model, spec, base, "all", {})
+        big = {name for name in new if name.split(".", 1)[1].removesuffix("_bf16") in BIG | {"logits"}}
         lines = compare(old, {name: value for name, value in new.items() if name in old or name not in big})
         print("\n".join(lines) if lines else f"{args.check}: {len(old)} tensors, the reference gives the same")
         sys.exit(1 if lines else 0)
 
     out = args.out or model
     os.makedirs(out, exist_ok=True)
-    tensors = make(model, spec, base, args.big_tensors)
+    tensors = make(model, spec, base, args.big_tensors, parse_keeps(args.keep))
     for case in spec["cases"]:
         case["images"] = [os.path.relpath(os.path.join(base, path), out) for path in case.get("images") or []]
     save_file(tensors, os.path.join(out, "golden.safetensors"))
