@@ -63,7 +63,7 @@ struct Reply {
 };
 
 inline Reply Generate(pb::Tessera::Stub& stub, const pb::GenerateRequest& request,
-                      milliseconds timeout = milliseconds(20'000)) {
+                      milliseconds timeout = milliseconds(120'000)) {
   grpc::ClientContext context;
   if (timeout.count() > 0) context.set_deadline(std::chrono::system_clock::now() + timeout);
   auto reader = stub.Generate(&context, request);
@@ -77,7 +77,7 @@ inline Reply Generate(pb::Tessera::Stub& stub, const pb::GenerateRequest& reques
 }
 
 template <typename Condition>
-bool Eventually(Condition condition, milliseconds patience = milliseconds(10'000)) {
+bool Eventually(Condition condition, milliseconds patience = milliseconds(60'000)) {
   const auto end = steady_clock::now() + patience;
   while (!condition()) {
     if (steady_clock::now() > end) return false;
@@ -107,7 +107,7 @@ inline grpc::Status Raw(const TestServer& server, const std::string& method,
                         const std::string& bytes, bool gzip = false) {
   grpc::GenericStub stub(Connect(server));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + milliseconds(20'000));
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(120'000));
   if (gzip) context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
   const grpc::Slice slice(bytes);
   const grpc::ByteBuffer request(&slice, 1);

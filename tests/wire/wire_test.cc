@@ -163,7 +163,8 @@ TEST(Wire, Deadlines) {
   reply = Generate(*stub, Ask("x"), milliseconds(0));
   EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   ExpectClean(reply.status);
-  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(8));
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(60))
+      << "not the default of two minutes";
   server.gate.Open();
   EXPECT_TRUE(
       Eventually([&] { return AllPagesFree(server) && server.service().in_flight() == 0; }));
@@ -243,7 +244,7 @@ TEST(Wire, SilentReadersHoldNobodyUp) {
   setup.model.self_pages = 4096;
   setup.engine.stalled_reader = std::chrono::seconds(2);
   TestServer server(setup);
-  constexpr int kSilent = 8;
+  constexpr int kSilent = 8, kNormal = 4;
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
   std::vector<std::unique_ptr<grpc::ClientReader<pb::GenerateEvent>>> silent;
   const auto quiet = pb::Tessera::NewStub(Connect(server, /*small_window=*/true));
@@ -255,7 +256,7 @@ TEST(Wire, SilentReadersHoldNobodyUp) {
   }
   const auto stub = pb::Tessera::NewStub(Connect(server));
   std::vector<std::thread> clients;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kNormal; ++i) {
     clients.emplace_back([&] {
       for (int k = 0; k < 3; ++k) {
         const Reply reply = Generate(*stub, Ask("normal", 64));
@@ -265,7 +266,7 @@ TEST(Wire, SilentReadersHoldNobodyUp) {
   }
   for (auto& client : clients) client.join();
   // The stalled ones lose their pages, and one who reads at last learns why.
-  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }, milliseconds(20'000)));
+  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }));
   int stalled = 0;
   for (int i = 0; i < kSilent; ++i) {
     pb::GenerateEvent event;
@@ -309,13 +310,32 @@ TEST(Wire, HealthFollowsTheState) {
   EXPECT_EQ(response.status(), Response::SERVING);
   EXPECT_EQ(check("tessera.v1.Tessera"), Response::SERVING);
   std::thread drain([&] {
-    EXPECT_EQ(server.Drain({.delay = milliseconds(200), .timeout = milliseconds(2000)}), 0);
+    EXPECT_EQ(server.Drain({.delay = milliseconds(50), .timeout = milliseconds(2000)}), 0);
   });
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), Response::NOT_SERVING);
-  EXPECT_TRUE(Generate(*tessera, Ask("x")).status.ok());  // still accepting during the delay
   EXPECT_FALSE(watch->Read(&response));
   drain.join();
+}
+
+TEST(Wire, NewWorkIsTakenDuringTheDelayOfADrain) {
+  // A busy machine may miss a short delay: longer ones, until one was met.
+  bool taken = false;
+  for (int delay = 100; !taken && delay <= 6400; delay *= 4) {
+    TestServer server;
+    const auto channel = Connect(server);
+    const auto stub = pb::Tessera::NewStub(channel);
+    grpc::ClientContext context;
+    auto watch = health::Health::NewStub(channel)->Watch(&context, health::HealthCheckRequest());
+    health::HealthCheckResponse response;
+    ASSERT_TRUE(watch->Read(&response));
+    std::thread drain([&] { EXPECT_EQ(server.Drain({.delay = milliseconds(delay)}), 0); });
+    EXPECT_TRUE(watch->Read(&response));
+    EXPECT_EQ(response.status(), health::HealthCheckResponse::NOT_SERVING);
+    taken = Generate(*stub, Ask("x")).status.ok();
+    drain.join();
+  }
+  EXPECT_TRUE(taken);
 }
 
 TEST(Wire, DrainFinishesWhatWasAccepted) {
@@ -330,7 +350,7 @@ TEST(Wire, DrainFinishesWhatWasAccepted) {
         [&] { ok += Generate(*stub, Ask("x", 20, "01-single-1x1.png")).status.ok() ? 1 : 0; });
   }
   EXPECT_TRUE(Eventually([&] { return server.service().in_flight() == 6; }));
-  std::thread drain([&] { EXPECT_EQ(server.Drain({.timeout = milliseconds(10'000)}), 0); });
+  std::thread drain([&] { EXPECT_EQ(server.Drain({.timeout = milliseconds(120'000)}), 0); });
   EXPECT_TRUE(Eventually([&] { return !server.service().CheckServing(); }));
   const Reply late = Generate(*stub, Ask("x"));
   EXPECT_EQ(late.status.error_code(), grpc::StatusCode::UNAVAILABLE);
