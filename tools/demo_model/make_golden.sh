@@ -7,10 +7,10 @@ PYTHON=${PYTHON:-build/reference-venv/bin/python}
 
 make_golden() {  # UNSEEN_ROWS OUT PICTURES
   "$PYTHON" tools/make_golden.py --model models/demo --cases tools/golden/demo_cases.json --unseen-rows "$1" --out "$2" \
-    --keep pixel_values="$3" --keep vision_hidden= --keep projected="$3" --keep logits=one,tiles
+    --keep pixel_values="$3" --keep vision_hidden= --keep projected="$3" --keep logits=one,tall,tiles,system
 }
 
-# The vision tower is the same in both: its tensors stand in one
+# Logits of several cases: they are also what bf16 computing is measured by. The vision tower is the same in both: its tensors stand in one
 make_golden zero models/demo/zero tiles
 make_golden attend models/demo ""
 du -ch models/demo/golden.safetensors models/demo/zero/golden.safetensors
