@@ -12,7 +12,7 @@ uint32_t Block::CheckShared(Thread& me, uint32_t address, uint32_t bytes, Site s
                             const char* word) {
   if (address % bytes != 0) {
     Fail(me, DefectKind::kMisaligned, site,
-         fmt::format("{} of {} bytes at shared address {}", word, bytes, address));
+         [&] { return fmt::format("{} of {} bytes at shared address {}", word, bytes, address); });
   }
   const auto dynamic = static_cast<uint32_t>(launch().smem_bytes);
   if (address > dynamic || bytes > dynamic - address) {
@@ -21,9 +21,10 @@ uint32_t Block::CheckShared(Thread& me, uint32_t address, uint32_t bytes, Site s
              bytes <= s.bytes - (address - s.begin);
     });
     if (!known) {
-      Fail(me, DefectKind::kBounds, site,
-           fmt::format("{} of {} bytes at shared address {}; the block has {} bytes", word, bytes,
-                       address, dynamic));
+      Fail(me, DefectKind::kBounds, site, [&] {
+        return fmt::format("{} of {} bytes at shared address {}; the block has {} bytes", word,
+                           bytes, address, dynamic);
+      });
     }
   }
   return checked_ ? checks_->sites.Number(site, word) : 0;
@@ -58,31 +59,40 @@ void* Block::SharedRow(Thread& me, uint32_t address, Site site) {
 void Block::Report(Thread& me, const SharedShadow::Finding& finding, Site site, const char* word) {
   using Verdict = SharedShadow::Verdict;
   if (finding.verdict == Verdict::kUninitialised) {
-    Fail(me, DefectKind::kUninitialised, site,
-         fmt::format("{} of shared address {}, which nobody has written yet", word,
-                     finding.address));
+    Fail(me, DefectKind::kUninitialised, site, [&] {
+      return fmt::format("{} of shared address {}, which nobody has written yet", word,
+                         finding.address);
+    });
   }
   const SiteTable::Entry& other = checks_->sites[finding.other_site];
-  const auto place = fmt::format("{} of thread {} at {}:{}", other.word, finding.other_thread,
-                                 other.site.Path(), other.site.line);
+  const auto place = [&] {
+    return fmt::format("{} of thread {} at {}:{}", other.word, finding.other_thread,
+                       other.site.Path(), other.site.line);
+  };
   if (finding.verdict == Verdict::kPending) {
-    Fail(me, DefectKind::kUnwaitedCopy, site,
-         fmt::format("{} of shared address {} before the {} has been waited for", word,
-                     finding.address, place));
+    Fail(me, DefectKind::kUnwaitedCopy, site, [&] {
+      return fmt::format("{} of shared address {} before the {} has been waited for", word,
+                         finding.address, place());
+    });
   }
-  Fail(me, DefectKind::kRace, site,
-       fmt::format("{} of shared address {} races with the {}", word, finding.address, place));
+  Fail(me, DefectKind::kRace, site, [&] {
+    return fmt::format("{} of shared address {} races with the {}", word, finding.address, place());
+  });
 }
 
 void Block::Report(Thread& me, const GlobalShadow::Finding& finding, Site site, const char* word) {
   // Another worker's table only grows, and this entry was there before its number was stored.
   const SiteTable::Entry& other = (*state_->sites[finding.other_worker])[finding.other_site];
-  const auto block = finding.other_block
-                         ? fmt::format("block {} ", finding.other_run - checks_->actor.first_run())
-                         : std::string();
-  Fail(me, DefectKind::kRace, site,
-       fmt::format("{} of global memory races with the {} of {}thread {} at {}:{}", word,
-                   other.word, block, finding.other_thread, other.site.Path(), other.site.line));
+  const auto block = [&] {
+    return finding.other_block
+               ? fmt::format("block {} ", finding.other_run - checks_->actor.first_run())
+               : std::string();
+  };
+  Fail(me, DefectKind::kRace, site, [&] {
+    return fmt::format("{} of global memory races with the {} of {}thread {} at {}:{}", word,
+                       other.word, block(), finding.other_thread, other.site.Path(),
+                       other.site.line);
+  });
 }
 
 void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access access, Site site,
@@ -94,17 +104,21 @@ void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access acce
     auto next = std::ranges::upper_bound(map, address, {}, [](const auto& a) { return a->begin; });
     const Allocation* before = next == map.begin() ? nullptr : std::prev(next)->get();
     if (before == nullptr || !before->Contains(address, bytes)) {
-      const auto where = before == nullptr ? std::string("below every allocation")
-                                           : fmt::format("byte {} of an allocation of {} bytes",
-                                                         address - before->begin, before->bytes);
-      Fail(me, DefectKind::kBounds, site, fmt::format("{} of {} bytes: {}", word, bytes, where));
+      const auto where = [&] {
+        return before == nullptr ? std::string("below every allocation")
+                                 : fmt::format("byte {} of an allocation of {} bytes",
+                                               address - before->begin, before->bytes);
+      };
+      Fail(me, DefectKind::kBounds, site,
+           [&] { return fmt::format("{} of {} bytes: {}", word, bytes, where()); });
     }
     recent = before;
   }
   if (address % bytes != 0) {
-    Fail(me, DefectKind::kMisaligned, site,
-         fmt::format("{} of {} bytes at byte {} of an allocation", word, bytes,
-                     address - recent->begin));
+    Fail(me, DefectKind::kMisaligned, site, [&] {
+      return fmt::format("{} of {} bytes at byte {} of an allocation", word, bytes,
+                         address - recent->begin);
+    });
   }
   if (checked_) {
     const uint32_t warp = me.warp->index;
@@ -126,8 +140,9 @@ void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access acce
 uint32_t Block::SharedAddress(Thread& me, const void* pointer, Site site) {
   const auto offset = static_cast<const uint8_t*>(pointer) - arena_;
   if (offset < 0 || static_cast<size_t>(offset) > launch().smem_bytes) {
-    Fail(me, DefectKind::kBounds, site,
-         "smem_u32 of a pointer that is not into the block's DYN_SMEM");
+    Fail(me, DefectKind::kBounds, site, [&] {
+      return std::string("smem_u32 of a pointer that is not into the block's DYN_SMEM");
+    });
   }
   return static_cast<uint32_t>(offset);
 }
@@ -138,8 +153,9 @@ uint32_t Block::StaticArray(Thread& me, size_t bytes, const char* name, Site sit
   }
   const uint32_t begin = static_end_;
   if (bytes > kMaxStaticShared || begin + bytes + 32 > kArenaBytes) {
-    Fail(me, DefectKind::kBadArgument, site,
-         fmt::format("SHARED_ARRAY {}: {} bytes are more than a block has", name, bytes));
+    Fail(me, DefectKind::kBadArgument, site, [&] {
+      return fmt::format("SHARED_ARRAY {}: {} bytes are more than a block has", name, bytes);
+    });
   }
   statics_.push_back({site, begin, static_cast<uint32_t>(bytes)});
   std::memset(arena_ + begin, 0xff, bytes);

@@ -121,7 +121,7 @@ void Block::FiberMain() {
 void Block::Finish(Thread& me) {
   if (!me.copies.empty()) {
     Fail(me, DefectKind::kUnwaitedCopy, me.copies.front().site,
-         "the thread ends before it waits for this copy");
+         [&] { return std::string("the thread ends before it waits for this copy"); });
   }
   me.warp->done |= 1u << me.lane;
   ++done_;
@@ -156,9 +156,10 @@ bool Block::Meet(Thread& me, Meeting meeting, Site site, Operands operands) {
     warp.meeting = meeting;
     warp.site = site;
   } else if (warp.meeting != meeting || warp.site != site) {
-    Fail(me, DefectKind::kDivergence, site,
-         fmt::format("{} here, but other lanes of the warp are at {} at {}:{}", Name(meeting),
-                     Name(warp.meeting), warp.site.Path(), warp.site.line));
+    Fail(me, DefectKind::kDivergence, site, [&] {
+      return fmt::format("{} here, but other lanes of the warp are at {} at {}:{}", Name(meeting),
+                         Name(warp.meeting), warp.site.Path(), warp.site.line);
+    });
   }
   warp.operands[me.lane] = operands;
   warp.arrived |= 1u << me.lane;
@@ -196,9 +197,11 @@ void Block::SyncThreads(Thread& me, Site site) {
   if (barrier_arrived_ == 0) {
     barrier_site_ = site;
   } else if (barrier_site_ != site) {
-    Fail(me, DefectKind::kDivergence, site,
-         fmt::format("sync_threads here, but other threads of the block are at the one at {}:{}",
-                     barrier_site_.Path(), barrier_site_.line));
+    Fail(me, DefectKind::kDivergence, site, [&] {
+      return fmt::format(
+          "sync_threads here, but other threads of the block are at the one at {}:{}",
+          barrier_site_.Path(), barrier_site_.line);
+    });
   }
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
@@ -228,19 +231,21 @@ void Block::OpenBarrier(Thread& last) {
 
 void Block::NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site) {
   if (id < 1 || id > 15 || threads == 0 || threads % kLanes != 0 || threads > launch().threads) {
-    Fail(me, DefectKind::kBadArgument, site,
-         fmt::format(
-             "named_barrier({}, {}): id is 1 to 15, threads a multiple of 32 within the block", id,
-             threads));
+    Fail(me, DefectKind::kBadArgument, site, [&] {
+      return fmt::format(
+          "named_barrier({}, {}): id is 1 to 15, threads a multiple of 32 within the block", id,
+          threads);
+    });
   }
   Named& barrier = named_[id];
   if (barrier.arrived == 0) {
     barrier.threads = threads;
     barrier.site = site;
   } else if (barrier.threads != threads || barrier.lanes[me.warp->index] == kAllLanes) {
-    Fail(me, DefectKind::kDivergence, site,
-         fmt::format("named barrier {} of {} threads, but {} came for {} at {}:{}", id, threads,
-                     barrier.arrived, barrier.threads, barrier.site.Path(), barrier.site.line));
+    Fail(me, DefectKind::kDivergence, site, [&] {
+      return fmt::format("named barrier {} of {} threads, but {} came for {} at {}:{}", id, threads,
+                         barrier.arrived, barrier.threads, barrier.site.Path(), barrier.site.line);
+    });
   }
   me.waits_at = site;
   me.warp->at_barrier |= 1u << me.lane;
@@ -252,7 +257,7 @@ void Block::NamedBarrier(Thread& me, uint32_t id, uint32_t threads, Site site) {
     if (barrier.lanes[w] == 0) continue;
     if (barrier.lanes[w] != kAllLanes) {
       Fail(me, DefectKind::kDivergence, site,
-           fmt::format("named barrier {}: only some lanes of warp {} came", id, w));
+           [&] { return fmt::format("named barrier {}: only some lanes of warp {} came", id, w); });
     }
     warps_[w].at_barrier = 0;
     warps_[w].ready = kAllLanes;
@@ -316,14 +321,14 @@ void Block::ExplainStop() {
                     what};
 }
 
-void Block::Fail(Thread& me, DefectKind kind, Site site, std::string what) {
-  {
-    const std::lock_guard lock(state_->mutex);
-    failed_ = true;
-    if (!state_->failed.exchange(true)) {
-      state_->defect = {kind, state_->name, site, position_, me.index, std::move(what)};
-    }
-  }
+void Block::Record(const Thread& me, DefectKind kind, Site site, std::string what) {
+  const std::lock_guard lock(state_->mutex);
+  failed_ = true;
+  if (state_->failed.exchange(true)) return;
+  state_->defect = {kind, state_->name, site, position_, me.index, std::move(what)};
+}
+
+void Block::Abandon(Thread& me) {
   // An exception could not cross to the main context. This fiber is never resumed.
   current_thread = nullptr;
   Fiber::Switch(*me.fiber, main_);

@@ -114,8 +114,13 @@ class Block {
   void WaitCopies(Thread& me, uint32_t open);
   void Fence(Thread& me);
 
-  // Records the defect, unless the launch has one, and never comes back to this block.
-  [[noreturn]] void Fail(Thread& me, DefectKind kind, Site site, std::string what);
+  // Records the defect, unless the launch has one, and never comes back to this block. `what` makes
+  // its text: the frames of an abandoned fiber are not unwound, so they may not hold strings.
+  template <typename What>
+  [[noreturn]] void Fail(Thread& me, DefectKind kind, Site site, const What& what) {
+    Record(me, kind, site, what());
+    Abandon(me);
+  }
 
   // The counters of a wrapper's call site; nullptr where nothing is counted.
   Counters* CountersAt(Site site, const char* word);
@@ -148,6 +153,8 @@ class Block {
   void OpenBarrier(Thread& last);
   void ExplainStop();  // nobody is ready and not everybody is done
   uint64_t Random();
+  void Record(const Thread& me, DefectKind kind, Site site, std::string what);
+  [[noreturn]] void Abandon(Thread& me);
   void FlushLog(const Warp& warp);
   uint32_t CheckShared(Thread& me, uint32_t address, uint32_t bytes, Site site, const char* word);
   void Report(Thread& me, const SharedShadow::Finding& finding, Site site, const char* word);

@@ -76,8 +76,9 @@ template void Ldmatrix<2>(uint32_t* r, uint32_t address, bool transposed, Site s
 
 void FailIndex(int64_t index, size_t count, Site site) {
   Thread& me = *current_thread;
-  me.block->Fail(me, DefectKind::kBounds, site,
-                 fmt::format("index {} of a SHARED_ARRAY of {} elements", index, count));
+  me.block->Fail(me, DefectKind::kBounds, site, [&] {
+    return fmt::format("index {} of a SHARED_ARRAY of {} elements", index, count);
+  });
 }
 
 }  // namespace tessera::cuda::emulation
