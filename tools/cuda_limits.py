@@ -2,11 +2,12 @@
 """Registers, spills and resident blocks of every CUDA kernel, by nvcc without a GPU, against a checked table.
 
     tools/cuda_limits.py             compiles what changed, compares with tools/cuda_limits.json, prints the table
-    tools/cuda_limits.py --record    writes that file
+    tools/cuda_limits.py --all       also sm_100, and the fp16 twins of the bf16 kernels
+    tools/cuda_limits.py --record    writes what it measured into that file
 
-Every kernels/cuda/*.cu is compiled for sm_80, sm_90 and sm_100 with -Xptxas -v. A kernel fails if it spills, uses local memory, needs
-more registers than recorded, or has fewer resident blocks than recorded. The PTX of each file is searched for the instructions that it
-must contain. Without a CUDA toolkit it says so and succeeds.
+Every kernels/cuda/*.cu becomes PTX once, and ptxas -v assembles it for each architecture. A kernel fails if it spills, has a stack or
+uses local memory, needs more registers than recorded, or has fewer resident blocks than recorded. The PTX of each file is searched for
+the instructions that it must contain. Without a CUDA toolkit it says so and succeeds.
 """
 
 import argparse
@@ -25,6 +26,7 @@ SOURCES = ROOT / "kernels" / "cuda"
 TABLE = ROOT / "tools" / "cuda_limits.json"
 CACHE = ROOT / "build" / "cuda-limits"
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
+USUAL = ["sm_80", "sm_90"]  # whose PTX is the same but for its target's name
 FLAGS = ["-std=c++20", "-O3", f"-I{ROOT}", "--expt-relaxed-constexpr", "-lineinfo"]
 # Resources of a multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
 SM = {
@@ -60,28 +62,45 @@ def fingerprint(nvcc: str) -> str:
     return digest.hexdigest()
 
 
-def compile_file(nvcc: str, source: pathlib.Path, architecture: str, common: str) -> dict[str, dict]:
-    """Kernel's mangled name -> figures. Cached by content."""
-    key = hashlib.sha256((common + architecture).encode() + source.read_bytes()).hexdigest()[:24]
-    cached = CACHE / f"{source.stem}.{architecture}.{key}.json"
+def run_tool(what: str, command: list) -> str:
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"{what}:\n{run.stderr.strip()}")
+    return run.stderr
+
+
+def compile_ptx(nvcc: str, source: pathlib.Path, target: str, common: str) -> pathlib.Path:
+    key = hashlib.sha256((common + target).encode() + source.read_bytes()).hexdigest()[:24]
+    ptx = CACHE / f"{source.stem}.{target}.{key}.ptx"
+    if not ptx.exists():
+        fresh = ptx.with_suffix(".new")
+        run_tool(f"{source.name} for {target}", [nvcc, *FLAGS, f"-arch={target}", "-ptx", "-o", fresh, source])
+        for old in CACHE.glob(f"{source.stem}.{target}.*"):
+            if old != fresh:
+                old.unlink()
+        fresh.rename(ptx)
+    return ptx
+
+
+def assemble(nvcc: str, ptx: pathlib.Path, architecture: str, with_fp16: bool) -> dict:
+    """Kernel's mangled name -> figures. Cached beside the PTX."""
+    cached = ptx.with_suffix(f".{architecture}.{'all' if with_fp16 else 'bf16'}.json")
     if cached.exists():
         return json.loads(cached.read_text())
-    ptx = CACHE / f"{source.stem}.{architecture}.ptx"
-    run = subprocess.run([nvcc, *FLAGS, f"-arch={architecture}", "-ptx", "-o", ptx, source], capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"{source.name} for {architecture}:\n{run.stderr.strip()}")
-    ptxas = pathlib.Path(nvcc).parent / "ptxas"
-    run = subprocess.run([ptxas, "-v", "-O3", f"-arch={architecture}", "-o", "/dev/null", ptx], capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"ptxas, {source.name} for {architecture}:\n{run.stderr.strip()}")
     text = ptx.read_text()
-    kernels = parse_ptxas(run.stderr)
-    for entry in re.split(r"(?=\.visible \.entry |\.weak \.entry |\.entry )", text)[1:]:
-        name = re.search(r"\.entry (\w+)", entry).group(1)
-        if name in kernels:
-            threads = re.search(r"\.maxntid (\d+)", entry)
-            kernels[name]["threads"] = int(threads.group(1)) if threads else 0
-            kernels[name]["local"] = len(re.findall(r"\b(?:ld|st)\.local\b", entry))
+    bodies = {re.match(r"\w+", entry).group(0): entry for entry in text.split(".entry ")[1:]}
+    # fp16 kernels differ from their bf16 twins in the type of the matrix instruction alone
+    twins = [name for name in bodies if "6half_t" in name and name.replace("6half_t", "6bf16_t") in bodies]
+    chosen = [name for name in bodies if with_fp16 or name not in twins]
+    log = run_tool(
+        f"ptxas, {ptx.name} for {architecture}",
+        [pathlib.Path(nvcc).parent / "ptxas", "-v", "-O3", f"-arch={architecture}", "-e", ",".join(chosen), "-o", "/dev/null", ptx],
+    )
+    kernels = parse_ptxas(log)
+    for name, figures in kernels.items():
+        threads = re.search(r"\.maxntid (\d+)", bodies[name])
+        figures["threads"] = int(threads.group(1)) if threads else 0
+        figures["local"] = len(re.findall(r"\b(?:ld|st)\.local\b", bodies[name]))
     found = {"kernels": kernels, "instructions": {word: word in text for word in TENSOR}}
     cached.write_text(json.dumps(found))
     return found
@@ -117,15 +136,29 @@ def resident_blocks(figures: dict, dynamic: int, architecture: str) -> int:
 
 def dynamic_shared(table: dict, kernel: str) -> int:
     """Largest dynamic shared memory of a launch: of the table's first prefix that fits."""
+    if tile := re.search(r"TileShape<\w+, (\d+), (\d+), (\d+), (\d+), ", kernel):  # TileShape::kSharedBytes: Q, 2 x (K, V), P, maxima
+        dim, tiles, rows, columns = map(int, tile.groups())
+        vectors, keys = tiles * 16 * rows, 64
+        return 2 * (vectors * dim + 4 * keys * dim + vectors * keys) + 4 * columns * vectors
     for prefix, size in table.get("dynamic_shared", {}).items():
         if kernel.startswith(prefix):
             return size
     return 0
 
 
+def compact(table: dict) -> str:
+    """A line a kernel."""
+    parts = []
+    for key, entries in table.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in entries.items()]
+        parts.append(f" {json.dumps(key)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="write tools/cuda_limits.json")
+    parser.add_argument("--all", action="store_true", help="every architecture and both types")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     nvcc = find_nvcc()
@@ -139,15 +172,23 @@ def main() -> int:
     if not sources:
         print("cuda-limits: no kernels under kernels/cuda", file=sys.stderr)
         return 1
-    jobs = [(s, a) for s in sources for a in ARCHITECTURES]
+    architectures = ARCHITECTURES if args.all else USUAL
     failures, seen = [], {}
+
+    def measure(source: pathlib.Path) -> list[tuple[pathlib.Path, str, dict]]:
+        found = []
+        for architecture in architectures:
+            ptx = compile_ptx(nvcc, source, "sm_80" if architecture in USUAL else architecture, common)
+            found.append((source, architecture, assemble(nvcc, ptx, architecture, args.all)))
+        return found
+
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         try:
-            results = list(pool.map(lambda job: compile_file(nvcc, *job, common), jobs))
+            results = [one for found in pool.map(measure, sources) for one in found]
         except RuntimeError as error:
             print(f"cuda-limits: {error}", file=sys.stderr)
             return 1
-    for (source, architecture), result in zip(jobs, results):
+    for source, architecture, result in results:
         for word in MUST_CONTAIN.get(source.stem, []):
             if not result["instructions"][word]:
                 failures.append(f"{source.name}, {architecture}: no {word} in its PTX")
@@ -164,17 +205,21 @@ def main() -> int:
                 failures.append(f"{where}: not in {TABLE.name}: --record writes it")
             elif limit and (figures["registers"] > limit[0] or blocks < limit[1]) and not args.record:
                 failures.append(f"{where}: {figures['registers']} registers, {blocks} blocks; recorded {limit[0]}, {limit[1]}")
-    print(f"{'kernel':64} " + " ".join(f"{a:>14}" for a in ARCHITECTURES) + "   registers / resident blocks")
+    width = max(len(name) for name in seen)
+    print(f"{'kernel':{width}} " + " ".join(f"{a:>10}" for a in architectures) + "   registers / resident blocks")
     for name, by in seen.items():
-        print(f"{name[:64]:64} " + " ".join(f"{f'{by[a][0]} / {by[a][1]}' if a in by else '-':>14}" for a in ARCHITECTURES))
-    gone = [] if args.record else sorted(set(recorded) - set(seen))
-    failures += [f"{name}: recorded but gone: --record drops it" for name in gone]
+        print(f"{name:{width}} " + " ".join(f"{f'{by[a][0]} / {by[a][1]}' if a in by else '-':>10}" for a in architectures))
+    known = {n for n in recorded if args.all or n in seen or "half_t" not in n}
+    gone = sorted(known - set(seen))
     if args.record:
-        table["kernels"] = {name: seen[name] for name in sorted(seen)}
-        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+        kept = {name: recorded[name] for name in recorded if name not in gone}
+        table["kernels"] = {name: kept.get(name, {}) | seen.get(name, {}) for name in sorted({*kept, *seen})}
+        TABLE.write_text(compact(table))
+    else:
+        failures += [f"{name}: recorded but gone: --record drops it" for name in gone]
     for failure in failures:
         print(f"FAIL {failure}")
-    print(f"cuda-limits: {len(seen)} kernels x {len(ARCHITECTURES)} architectures, {len(failures)} failures")
+    print(f"cuda-limits: {len(seen)} kernels x {len(architectures)} architectures, {len(failures)} failures")
     return 1 if failures else 0
 
 

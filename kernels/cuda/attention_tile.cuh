@@ -351,7 +351,8 @@ class AttentionTile {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int key = first_key + kt * 8 + lane_ % 4 * 2 + e;
-            const uint32_t word = S::kColWarps > 1 ? hidden[first_key / 32] : hidden[key / 32];
+            // An index that is not a constant would put `hidden` into local memory.
+            const uint32_t word = (S::kColWarps > 1 ? first_key : key) < 32 ? hidden[0] : hidden[1];
             if (key >= end || (word >> (key % 32) & 1) != 0)
               s[mt][kt][2 * half + e] = kNegativeInfinity;
           }
