@@ -108,7 +108,8 @@ def unpack_llama(pin):
             if member.name.startswith(prefix):
                 member.name = member.name[len(prefix):]
                 members.append(member)
-        packed.extractall(places.LLAMA_SOURCE, members=members, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Pythons before 3.11.4 know no filters
+        packed.extractall(places.LLAMA_SOURCE, members=members, **safely)
     archive.unlink()
 
 
