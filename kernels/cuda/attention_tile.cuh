@@ -231,7 +231,9 @@ class AttentionTile {
   // Key block `block` on its way to its stage. Keys that do not exist become zeros: what lies there
   // in the pool may be NaN, and 0 * NaN is not 0.
   TESSERA_DEVICE void Fetch(int block) {
-    if (block % kTableBlocks == 0) fetch_table_ = TableEntry(block);
+    if constexpr (S::kKeys != Keys::kDense) {
+      if (block % kTableBlocks == 0) table_ = TableEntry(block);
+    }
     const int present = Present(block);
     const uint32_t stage = Stage(block);
     constexpr int kPieces = kKeyBlock * S::kChunks;
@@ -247,8 +249,8 @@ class AttentionTile {
         v = key * p_.v_stride + int64_t{kv_head_} * p_.head_dim + chunk * 8;
       } else {
         // 16 keys are a multiple of 32 pieces: a warp's pieces are of one block.
-        const int from = shfl_idx(
-            fetch_table_, static_cast<uint32_t>(block % kTableBlocks * 4 + row / kPageBlock));
+        const int from =
+            shfl_idx(table_, static_cast<uint32_t>(block % kTableBlocks * 4 + row / kPageBlock));
         k = v = from * p_.k_stride + (kv_head_ * kPageBlock + row % kPageBlock) * p_.head_dim +
                 chunk * 8;
       }
@@ -278,13 +280,6 @@ class AttentionTile {
     if constexpr (S::kKeys == Keys::kSelf) {
       const int below = highest_ - block * kKeyBlock;
       seen = below < seen ? below : seen;
-    }
-    if constexpr (S::kKeys == Keys::kDense) {
-      if (p_.table != nullptr) {
-        const uint32_t at = static_cast<uint32_t>(block % kTableBlocks * 2);
-        padding_[0] = static_cast<uint32_t>(shfl_idx(table_, at));
-        padding_[1] = static_cast<uint32_t>(shfl_idx(table_, at + 1));
-      }
     }
     if (!active_ || seen <= 0) return;  // alike in all warps of the group
 
@@ -327,33 +322,36 @@ class AttentionTile {
   TESSERA_DEVICE void Mask(int block, int seen, int first_key,
                            float (&s)[S::kMTiles][S::kKeyTiles][4]) {
     bool needed = seen < kKeyBlock;
-    const int below = lowest_ - block * kKeyBlock;
-    if constexpr (S::kKeys == Keys::kSelf) needed |= below < kKeyBlock;
-    if constexpr (S::kKeys == Keys::kDense)
-      needed |= p_.table != nullptr && lowest_ != 0 && (padding_[0] | padding_[1]) != 0;
+    uint32_t padding = 0;  // bits of the 32 keys among which this warp's are
+    if constexpr (S::kKeys == Keys::kSelf) needed |= lowest_ - block * kKeyBlock < kKeyBlock;
+    if constexpr (S::kKeys == Keys::kDense) {
+      static_assert(S::kKeyTiles <= 4);
+      if (lowest_ != 0) {
+        const int at = block % kTableBlocks * 2 + first_key / 32;
+        padding = static_cast<uint32_t>(shfl_idx(table_, static_cast<uint32_t>(at)));
+        needed |= padding != 0;
+      }
+    }
     if (!needed) return;
 #pragma unroll
     for (int mt = 0; mt < S::kMTiles; ++mt) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         int end = seen;  // keys of the block below it exist and are seen
-        uint32_t hidden[2] = {0, 0};
+        uint32_t hidden = 0;
         if constexpr (S::kKeys == Keys::kSelf) {
           const int limit = Limit(Existing(LocalRow(mt, half))) - block * kKeyBlock;
           end = limit < end ? limit : end;
         }
         if constexpr (S::kKeys == Keys::kDense) {
-          if (p_.table != nullptr && IsPadding(LocalRow(mt, half)))
-            hidden[0] = padding_[0], hidden[1] = padding_[1];
+          if (padding != 0 && IsPadding(LocalRow(mt, half))) hidden = padding;
         }
 #pragma unroll
         for (int kt = 0; kt < S::kKeyTiles; ++kt) {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int key = first_key + kt * 8 + lane_ % 4 * 2 + e;
-            // An index that is not a constant would put `hidden` into local memory.
-            const uint32_t word = (S::kColWarps > 1 ? first_key : key) < 32 ? hidden[0] : hidden[1];
-            if (key >= end || (word >> (key % 32) & 1) != 0)
+            if (key >= end || (hidden >> (key % 32) & 1) != 0)
               s[mt][kt][2 * half + e] = kNegativeInfinity;
           }
         }
@@ -480,8 +478,7 @@ class AttentionTile {
   int kv_head_, lane_, row_warp_, col_warp_;
   int first_vector_;  // of this row of warps, in the tile
   bool active_;
-  int fetch_table_ = 0, table_ = 0;
-  uint32_t padding_[2] = {};  // dense: of the block at hand
+  int table_ = 0;  // TableEntry(): of blocks being fetched; dense, of those at hand
   int lowest_ = 0, highest_ = 0;
   // Within the split. sum_ is a D fragment whose columns are all alike; column 0 of the warps has
   // it.
