@@ -20,10 +20,13 @@ build/%/build.ninja: CMakeLists.txt cmake/dependencies.cmake cmake/targets.cmake
 build: deps  ## the release build alone, into build/release/bin
 	@mkdir -p build
 	@$(MAKE) --no-print-directory build/release/build.ninja
-	@cmake --build build/release -j $(JOBS) -- --quiet
+	@cmake --build build/release -j $(JOBS) --target product -- --quiet
 
 .PHONY: demo
-demo: build  ## starts a server with the shipped model, asks about a picture, prints the streamed answer
+demo: deps  ## starts a server with the shipped model, asks about a picture, prints the streamed answer
+	@mkdir -p build
+	@$(MAKE) --no-print-directory build/release/build.ninja
+	@cmake --build build/release -j $(JOBS) --target tessera-server tessera tessera_cuda_emulated -- --quiet
 	@tools/demo.sh $(DEVICE)
 
 .PHONY: test
@@ -49,6 +52,11 @@ eval-demo: build reference-venv  ## accuracy of the demo model on held-out scene
 .PHONY: bench
 bench: build  ## per op GB/s and GFLOP/s against this machine's ceilings; end-to-end times of the demo model
 	@tools/bench.sh
+
+.PHONY: test-gpu
+test-gpu: build  ## on a machine with a GPU: the words of the kernels, by nvcc, on the real thing
+	@cmake --build build/release -j $(JOBS) --target cuda_wrapper_gpu_test -- --quiet || { echo "test-gpu: no CUDA toolkit" >&2; exit 1; }
+	@ctest --test-dir build/release --output-on-failure -L gpu
 
 .PHONY: cuda-limits
 cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of every kernel against the checked table

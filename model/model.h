@@ -104,8 +104,8 @@ struct LoadOptions {
   // Unset: tessera.json in the model's directory, else zero.
   std::optional<UnseenRows> unseen_rows;
   DType kv_dtype = DType::kF32;
-  // Work of one unit of picture encoding, about: the finest grain at which it can be spread over
-  // steps.
+  // Work of one unit of picture encoding, about and at most that of 16 rows of text: the finest
+  // grain at which it can be spread over steps.
   double encode_unit_flops = 4e9;
   // Called now and then with the share of bytes packed, 0..1; may be empty.
   std::function<void(double)> progress;

@@ -116,8 +116,10 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
   TESSERA_TRY(Weights weights,
               Weights::Load(bound, checkpoint, config, backend,
                             {.format = options.format, .progress = options.progress}));
-  return architecture->make(
-      {std::move(config), std::move(info), std::move(weights), options.encode_unit_flops}, backend);
+  // A unit beside the rows of small models may not be what a step of theirs takes many times over.
+  const double unit = std::min(options.encode_unit_flops, 16 * info.flops_per_token);
+  return architecture->make({std::move(config), std::move(info), std::move(weights), unit},
+                            backend);
 }
 
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options) {

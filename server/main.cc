@@ -129,11 +129,11 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   backend_options.device = options.device;
   backend_options.cpu_isa = options.cpu_isa;
   backend_options.threads = options.threads;
+  backend_options.pin_threads = options.pin_threads;
   backend_options.operand_dtype = options.activations;
   backend_options.batch_invariant = options.batch_invariant;
   std::string note;
   TESSERA_TRY(auto backend, MakeBackend(backend_options, &note));
-  if (!note.empty() && Says(options, "info")) std::fprintf(stderr, "%s\n", note.c_str());
   TESSERA_RETURN_IF_ERROR(CheckDTypes(options, *backend));
   const LoadOptions load = MakeLoadOptions(options, *backend);
   LoadOptions planned = load;  // a device of half types keeps no fp32 matrices
@@ -157,7 +157,11 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
        .graphs = std::string(backend->graphs()),
        .weights = options.weights == WeightFormat::kAuto ? "as stored"
                                                          : std::string(Name(options.weights))});
+  const auto say_note = [&] {  // not before: a start that fails is one line
+    if (!note.empty() && Says(options, "info")) std::fprintf(stderr, "%s\n", note.c_str());
+  };
   if (options.check_config) {
+    say_note();
     std::fputs(table.c_str(), stdout);
     return 0;
   }
@@ -179,6 +183,7 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
                                                    authenticator, service.Handlers()));
   const std::string host_text =
       address.host.find(':') == std::string::npos ? address.host : "[" + address.host + "]";
+  say_note();
   std::fprintf(stderr, "%s", table.c_str());
   std::fprintf(stderr, "listening on %s:%d\n", host_text.c_str(), server->port());
 
@@ -188,6 +193,7 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
       std::make_unique<Engine>(EngineOptions{.max_queue = options.max_queue,
                                              .max_running = options.max_running,
                                              .token_budget = options.token_budget,
+                                             .speculate = options.speculate,
                                              .prefix_cache = !options.no_prefix_cache},
                                std::move(loaded.runner), frontend->tokenizer(), clock));
   signals.ServingBegins();

@@ -98,6 +98,10 @@ void AddDeviceFlags(CLI::App& app, ServerOptions& o) {
   AddNumber(app, "--threads", o.threads, 1, 4096,
             "Compute threads; default: what cgroup quota and affinity allow")
       ->group(group);
+  app.add_flag(
+         "--pin-threads", o.pin_threads,
+         "Each compute thread to a processor of its own; for machines that serve nothing else")
+      ->group(group);
   AddChoice<WeightFormat>(app, "--weights", o.weights,
                           {{"auto", WeightFormat::kAuto},
                            {"fp32", WeightFormat::kF32},
@@ -111,9 +115,10 @@ void AddDeviceFlags(CLI::App& app, ServerOptions& o) {
                    {{"fp32", DType::kF32}, {"fp16", DType::kF16}, {"bf16", DType::kBF16}},
                    "Rounding of matmul operands; default: fp32 on the CPU, bf16 on CUDA")
       ->group(group);
-  AddChoice<DType>(app, "--kv-dtype", o.kv_dtype,
-                   {{"fp32", DType::kF32}, {"fp16", DType::kF16}, {"bf16", DType::kBF16}},
-                   "Storage of keys and values; default: as the activations")
+  AddChoice<DType>(
+      app, "--kv-dtype", o.kv_dtype,
+      {{"fp32", DType::kF32}, {"fp16", DType::kF16}, {"bf16", DType::kBF16}, {"int8", DType::kI8}},
+      "Storage of keys and values; default: as the activations")
       ->group(group);
   app.add_flag("--batch-invariant", o.batch_invariant,
                "CUDA: answers do not depend on what else runs (on the CPU they never do)")
@@ -150,6 +155,9 @@ void AddScheduleFlags(CLI::App& app, ServerOptions& o) {
   AddNumber(app, "--max-running", o.max_running, 1, 4096, "Sequences of a step; default: 64")
       ->group(group);
   AddNumber(app, "--token-budget", o.token_budget, 16, 65536, "Rows of a step; default: 512")
+      ->group(group);
+  AddNumber(app, "--speculate", o.speculate, 0, 16,
+            "Guesses a step by what stood before; changes no word; default: 0")
       ->group(group);
 }
 

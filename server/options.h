@@ -30,6 +30,7 @@ struct ServerOptions {
   std::string device = "auto";
   std::string cpu_isa = "auto";
   int threads = 0;  // 0: cgroup quota and affinity
+  bool pin_threads = false;
   WeightFormat weights = WeightFormat::kAuto;
   DType activations = DType::kF32;
   std::optional<DType> kv_dtype;  // unset: as the activations
@@ -47,6 +48,7 @@ struct ServerOptions {
   int max_queue = 256;
   int max_running = 64;
   int token_budget = 512;
+  int speculate = 0;  // guesses a step and sequence
 
   // Network
   std::string listen = "127.0.0.1:8001";

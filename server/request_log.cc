@@ -112,6 +112,10 @@ std::string RequestLine(const RequestRecord& record) {
                     {"image", u.image_tokens},
                     {"cached", u.cached_tokens},
                     {"generated", u.generated_tokens}};
+  if (u.drafted_tokens > 0) {
+    json["tokens"]["drafted"] = u.drafted_tokens;
+    json["tokens"]["accepted"] = u.accepted_tokens;
+  }
   json["images"] = {{"given", u.images}, {"encoded", u.images_encoded}};
   json["preemptions"] = u.preemptions;
   const StageTimings& t = record.timings;

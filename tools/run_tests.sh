@@ -7,7 +7,7 @@ MODE=${1:-all}
 JOBS=${JOBS:-$(nproc)}
 mkdir -p build
 
-declare -A BUDGET=([lint]=3 [build]=8 [unit]=3 [model]=3 [wire]=4 [demo]=1 [sanitizers]=14 [fuzz]=3)
+declare -A BUDGET=([lint]=3 [build]=14 [unit]=3 [model]=3 [wire]=4 [demo]=1 [cuda]=8 [limits]=6 [sanitizers]=20 [fuzz]=3 [mutants]=9)
 LABELS=() MINUTES=() STATES=()
 PASSED=0 FAILED=0
 THREADED="engine_test media_test ops_test"
@@ -56,7 +56,9 @@ sanitizers() {
   local rc=0
   echo "-- AddressSanitizer and UndefinedBehaviorSanitizer over everything"
   # Growth of time says nothing in an instrumented build
-  build asan && run_ctest build/asan -LE fuzz -E growth || rc=1
+  build asan && run_ctest build/asan -LE 'fuzz|cuda' -E growth || rc=1
+  echo "-- and over the emulated GPU: the emulator, and what it runs in seconds"
+  run_ctest build/asan -R '^cuda_(wrapper|detector|backend)_test$' || rc=1
   echo "-- ThreadSanitizer over what has threads below the wire (Debian's gRPC is not instrumented)"
   build tsan $THREADED real_model_test && run_ctest build/tsan -R "^(${THREADED// /|})\$" || rc=1
   # Two of its models: the whole takes ten times longer than it is worth here
@@ -71,10 +73,14 @@ stage build build release
 stage unit run_ctest build/release -L unit
 stage model run_ctest build/release -L model
 stage wire run_ctest build/release -L wire
+stage cuda run_ctest build/release -L cuda
 if [ "$MODE" = all ]; then
   stage demo step tools/demo.sh auto
   stage sanitizers sanitizers
   stage fuzz fuzz
+  stage limits step tools/cuda_limits.py
+  # A third of the mutants, another one with every commit; `make test-mutations` runs all
+  stage mutants step tools/mutate_kernels --build build/release --third "$(git rev-parse HEAD)" --minutes 8
 fi
 
 echo

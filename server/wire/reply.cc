@@ -75,6 +75,8 @@ void Fill(const EngineStats& in, int64_t refused, pb::EngineCounters& out) {
   out.set_preemptions(count(in.preemptions));
   out.set_waiting(static_cast<uint32_t>(in.waiting));
   out.set_running(static_cast<uint32_t>(in.running));
+  out.set_drafted_tokens(count(in.drafted_tokens));
+  out.set_accepted_tokens(count(in.accepted_tokens));
 }
 
 }  // namespace
