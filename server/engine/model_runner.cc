@@ -115,8 +115,9 @@ class LocalModelRunner final : public ModelRunner {
     model_->Forward(*backend_, batch, pool_.views(), *workspace_, options_.probe);
   }
 
-  // Pictures on a lane of their own. What they write is read in later steps only; pages that they
-  // write were given up in earlier ones.
+  // Pictures on a lane of their own; the pages that they write were given up in earlier steps. Text
+  // waits for them only where it reads what this step writes: a picture's last units and the first
+  // rows that see it may stand in one step.
   void EncodeBeside(const Step& step) {
     backend_->OrderLanes(kTextLane, kPictureLane);
     backend_->OrderLanes(kPictureLane, kTextLane);
@@ -124,6 +125,14 @@ class LocalModelRunner final : public ModelRunner {
     const AtEnd end([&] { backend_->SelectLane(kTextLane); });
     for (const EncodeSlice& slice : step.encode)
       model_->EncodeMedia(*backend_, slice, pool_.views(), *workspace_, options_.probe);
+    const auto read_now = [&](int32_t page) {
+      return std::ranges::find(step.batch.cross_tile_pages, page) !=
+             step.batch.cross_tile_pages.end();
+    };
+    const bool reads = std::ranges::any_of(step.encode, [&](const EncodeSlice& slice) {
+      return std::ranges::any_of(slice.cross_pages, read_now);
+    });
+    if (reads) backend_->OrderLanes(kPictureLane, kTextLane);
   }
 
   // The vision tower and the projection of cross-attention K/V are timed apart.
