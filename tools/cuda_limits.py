@@ -2,10 +2,10 @@
 """Registers, spills and resident blocks of every CUDA kernel, by nvcc without a GPU, against a checked table.
 
     tools/cuda_limits.py             compiles what changed, compares with tools/cuda_limits.json, prints the table
-    tools/cuda_limits.py --all       also sm_100, and the fp16 twins of the bf16 kernels
+    tools/cuda_limits.py --all       also the fp16 twins of the bf16 kernels
     tools/cuda_limits.py --record    writes what it measured into that file
 
-Every kernels/cuda/*.cu becomes PTX once, and ptxas -v assembles it for each architecture. A kernel fails if it spills, has a stack or
+Every kernels/cuda/*.cu becomes PTX, which ptxas -v assembles for each architecture. A kernel fails if it spills, has a stack or
 uses local memory, needs more registers than recorded, or has fewer resident blocks than recorded. The PTX of each file is searched for
 the instructions that it must contain. Without a CUDA toolkit it says so and succeeds.
 """
@@ -26,7 +26,7 @@ SOURCES = ROOT / "kernels" / "cuda"
 TABLE = ROOT / "tools" / "cuda_limits.json"
 CACHE = ROOT / "build" / "cuda-limits"
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
-USUAL = ["sm_80", "sm_90"]  # whose PTX is the same but for its target's name
+PTX_TARGET = {"sm_80": "sm_80", "sm_90": "sm_80", "sm_100": "sm_100"}  # that of sm_90 differs in the target's name alone
 FLAGS = ["-std=c++20", "-O3", f"-I{ROOT}", "--expt-relaxed-constexpr", "-lineinfo"]
 # Resources of a multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
 SM = {
@@ -53,13 +53,13 @@ def find_nvcc() -> str | None:
     return None
 
 
-def fingerprint(nvcc: str) -> str:
-    """Of everything that every file includes: a change of a header compiles all again."""
-    digest = hashlib.sha256(subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout)
-    digest.update(" ".join(FLAGS[:2]).encode())
-    for path in sorted([*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *(ROOT / "kernels").glob("*.h")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+def with_includes(source: pathlib.Path, seen: dict[pathlib.Path, bytes]) -> dict[pathlib.Path, bytes]:
+    """The file and all of ours that it includes."""
+    if source not in seen and source.exists():
+        seen[source] = source.read_bytes()
+        for name in re.findall(rb'^#include "([^"]+)"', seen[source], re.MULTILINE):
+            with_includes(ROOT / name.decode(), seen)
+    return seen
 
 
 def run_tool(what: str, command: list) -> str:
@@ -69,9 +69,11 @@ def run_tool(what: str, command: list) -> str:
     return run.stderr
 
 
-def compile_ptx(nvcc: str, source: pathlib.Path, target: str, common: str) -> pathlib.Path:
-    key = hashlib.sha256((common + target).encode() + source.read_bytes()).hexdigest()[:24]
-    ptx = CACHE / f"{source.stem}.{target}.{key}.ptx"
+def compile_ptx(nvcc: str, source: pathlib.Path, target: str, version: bytes) -> pathlib.Path:
+    digest = hashlib.sha256(version + " ".join([*FLAGS[:2], target]).encode())
+    for path, text in sorted(with_includes(source, {}).items()):
+        digest.update(str(path.relative_to(ROOT)).encode() + text)
+    ptx = CACHE / f"{source.stem}.{target}.{digest.hexdigest()[:24]}.ptx"
     if not ptx.exists():
         fresh = ptx.with_suffix(".new")
         run_tool(f"{source.name} for {target}", [nvcc, *FLAGS, f"-arch={target}", "-ptx", "-o", fresh, source])
@@ -122,7 +124,7 @@ def parse_ptxas(log: str) -> dict[str, dict]:
 
 def demangle(names: list[str]) -> dict[str, str]:
     out = subprocess.run(["c++filt", *names], capture_output=True, text=True, check=True).stdout.splitlines()
-    short = [re.sub(r"\(.*\)$", "", n).replace("tessera::cuda::", "").removeprefix("void ").replace("(int)", "") for n in out]
+    short = [re.sub(r"\([^()]*\)$", "", n).replace("tessera::cuda::", "").removeprefix("void ").replace("> >", ">>") for n in out]
     return dict(zip(names, short))
 
 
@@ -158,7 +160,7 @@ def compact(table: dict) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="write tools/cuda_limits.json")
-    parser.add_argument("--all", action="store_true", help="every architecture and both types")
+    parser.add_argument("--all", action="store_true", help="fp16 too")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     nvcc = find_nvcc()
@@ -168,17 +170,17 @@ def main() -> int:
     CACHE.mkdir(parents=True, exist_ok=True)
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     recorded = table.get("kernels", {})
-    common, sources = fingerprint(nvcc), sorted(SOURCES.glob("*.cu"))
+    version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    sources = sorted(SOURCES.glob("*.cu"))
     if not sources:
         print("cuda-limits: no kernels under kernels/cuda", file=sys.stderr)
         return 1
-    architectures = ARCHITECTURES if args.all else USUAL
     failures, seen = [], {}
 
     def measure(source: pathlib.Path) -> list[tuple[pathlib.Path, str, dict]]:
         found = []
-        for architecture in architectures:
-            ptx = compile_ptx(nvcc, source, "sm_80" if architecture in USUAL else architecture, common)
+        for architecture in ARCHITECTURES:
+            ptx = compile_ptx(nvcc, source, PTX_TARGET[architecture], version)
             found.append((source, architecture, assemble(nvcc, ptx, architecture, args.all)))
         return found
 
@@ -206,9 +208,9 @@ def main() -> int:
             elif limit and (figures["registers"] > limit[0] or blocks < limit[1]) and not args.record:
                 failures.append(f"{where}: {figures['registers']} registers, {blocks} blocks; recorded {limit[0]}, {limit[1]}")
     width = max(len(name) for name in seen)
-    print(f"{'kernel':{width}} " + " ".join(f"{a:>10}" for a in architectures) + "   registers / resident blocks")
+    print(f"{'kernel':{width}} " + " ".join(f"{a:>10}" for a in ARCHITECTURES) + "   registers / resident blocks")
     for name, by in seen.items():
-        print(f"{name:{width}} " + " ".join(f"{f'{by[a][0]} / {by[a][1]}' if a in by else '-':>10}" for a in architectures))
+        print(f"{name:{width}} " + " ".join(f"{f'{by[a][0]} / {by[a][1]}' if a in by else '-':>10}" for a in ARCHITECTURES))
     known = {n for n in recorded if args.all or n in seen or "half_t" not in n}
     gone = sorted(known - set(seen))
     if args.record:
@@ -219,7 +221,7 @@ def main() -> int:
         failures += [f"{name}: recorded but gone: --record drops it" for name in gone]
     for failure in failures:
         print(f"FAIL {failure}")
-    print(f"cuda-limits: {len(seen)} kernels x {len(architectures)} architectures, {len(failures)} failures")
+    print(f"cuda-limits: {len(seen)} kernels x {len(ARCHITECTURES)} architectures, {len(failures)} failures")
     return 1 if failures else 0
 
 

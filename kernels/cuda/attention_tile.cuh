@@ -294,8 +294,11 @@ class AttentionTile {
   // S = Q K^T for this warp's keys.
   TESSERA_DEVICE void Scores(uint32_t keys, int first_key,
                              float (&s)[S::kMTiles][S::kKeyTiles][4]) {
-#pragma unroll
-    for (int ks = 0; ks < S::kDim / 16; ++ks) {
+    // Two blocks per SM have 128 registers: addresses of all steps at once would not fit.
+    constexpr int kSteps = S::kDim / 16;
+    [[maybe_unused]] constexpr int kUnrolled = S::kBlocks > 1 ? 2 : kSteps;
+#pragma unroll kUnrolled
+    for (int ks = 0; ks < kSteps; ++ks) {
       uint32_t a[S::kMTiles][4];
 #pragma unroll
       for (int mt = 0; mt < S::kMTiles; ++mt)

@@ -141,8 +141,10 @@ Least LeastSelf(const HeadShape& shape, int cached, int rows) {
     const int keys = cached + (end - 1) / shape.group() + 1;
     least.bytes += 4.0 * shape.head_dim * (end - begin + keys);
   }
-  for (int vector = 0; vector < vectors; ++vector)
-    least.flops += 4.0 * shape.head_dim * (cached + vector / shape.group() + 1);
+  for (int vector = 0; vector < vectors; ++vector) {
+    const int keys = cached + vector / shape.group() + 1;
+    least.flops += 4.0 * shape.head_dim * keys;
+  }
   return least;
 }
 
@@ -186,14 +188,14 @@ void CountersTable::Attention() {
   Measure("cross_decode_shared", "CrossDecodeKernel", LeastDense(k11B, 8, 4 * kTileKeys),
           {1.10, 1.15}, cross(8));
   // 6,432 rows: 50 whole tiles and one of 32 rows, each over all keys.
-  constexpr int kRows = 4 * 1608, kLast = kRows % 128;
+  constexpr int kRows = 4 * 1608, kWhole = kRows / 128, kLast = kRows % 128;
   const auto vision = [](int begin, int rows) {
     return [=] {
       RunDense({.shape = kVision, .keys = kRows, .row_begin = begin, .rows = rows}, "vision");
     };
   };
   Measure("vision_attention", "VisionKernel", LeastDense(kVision, kRows, kRows), {1.05, 1.15},
-          {{kRows / 128, vision(0, 128)}, {1, vision(kRows - kLast, kLast)}});
+          {{kWhole, vision(0, 128)}, {1, vision(kRows - kLast, kLast)}});
 }
 
 // ---- Row kernels, in bf16
