@@ -33,6 +33,9 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--device", o.model.backend.device, "auto, cpu, cuda, cuda-emulated")
       ->capture_default_str()
       ->group("Model");
+  app.add_flag("--batch-invariant", o.model.backend.batch_invariant,
+               "CUDA: own products, the same bits in any company")
+      ->group("Model");
   app.add_option("--weights", o.weights, "How matrices are kept")
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16", "int8", "int4"}))
       ->capture_default_str()
@@ -40,6 +43,9 @@ void Declare(CLI::App& app, Options& o) {
   app.add_option("--activations", o.activations, "How matrix operands are rounded")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str()
+      ->group("Model");
+  app.add_flag("--batch-invariant", o.model.backend.batch_invariant,
+               "CUDA: products by own kernels, results do not depend on the batch")
       ->group("Model");
   app.add_option("--cpu-isa", o.model.backend.cpu_isa, "auto, reference, avx2, avx512, amx")
       ->capture_default_str()

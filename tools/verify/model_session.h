@@ -59,6 +59,9 @@ class ModelSession {
   const ModelInfo& info() const;
   DType operands() const { return operands_; }
   std::string device() const { return device_; }
+  bool batch_invariant() const { return batch_invariant_; }
+  // Whether the backend promises that a row's results do not depend on what runs beside it.
+  bool batch_invariant() const { return batch_invariant_; }
 
   // The prompt of one of the golden's cases; `base` is what its paths of pictures are relative to.
   // Digests are salted with `salt`, so that cases share nothing that they should not.
@@ -82,7 +85,9 @@ class ModelSession {
                                    std::optional<std::string>& rendered) const;
 
   DType operands_ = DType::kF32;
+  bool batch_invariant_ = true;
   std::string device_;
+  bool batch_invariant_ = true;
   std::unique_ptr<EngineProbe> probe_;
   SystemClock clock_;
   std::shared_ptr<const Frontend> frontend_;
