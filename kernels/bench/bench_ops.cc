@@ -290,10 +290,10 @@ class Bench {
                                         .out = out.view().Rows(0, rows)});
              });
       };
-      std::vector<SequenceRows> eight;
+      std::vector<SequenceRows> eight(8);
       for (int s = 0; s < 8; ++s)
-        eight.push_back(
-            {.row_begin = s, .row_count = 1, .first_position = 2046, .page_begin = s * 128});
+        eight[static_cast<size_t>(s)] = {
+            .row_begin = s, .row_count = 1, .first_position = 2046, .page_begin = s * 128};
       run("prefill 512", {{.row_begin = 0, .row_count = 512, .first_position = 0, .page_begin = 0}},
           Bound::kCompute);
       run("prefill 512 after 1024",
@@ -358,10 +358,11 @@ class Bench {
                            .bias = weight.view().As<float>(),
                            .out = hidden(out)});
     });
-    for (auto [name, activation] :
-         {std::pair{"silu", Activation::kSilu}, std::pair{"gelu", Activation::kGelu}})
-      Case(fmt::format("GatedActivation {} R=512", name), 20.0 * rows * kFeedForward,
-           static_cast<double>(rows * kFeedForward * 12), Bound::kMemory, [&] {
+    for (const Activation activation : {Activation::kSilu, Activation::kGelu})
+      Case(fmt::format("GatedActivation {} R=512",
+                       activation == Activation::kSilu ? "silu" : "gelu"),
+           20.0 * rows * kFeedForward, static_cast<double>(rows * kFeedForward * 12),
+           Bound::kMemory, [&] {
              backend_->GatedActivation(
                  {.gate_up = x.view(), .activation = activation, .out = out.view()});
            });
