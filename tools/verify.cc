@@ -44,9 +44,6 @@ void Declare(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str()
       ->group("Model");
-  app.add_flag("--batch-invariant", o.model.backend.batch_invariant,
-               "CUDA: products by own kernels, results do not depend on the batch")
-      ->group("Model");
   app.add_option("--cpu-isa", o.model.backend.cpu_isa, "auto, reference, avx2, avx512, amx")
       ->capture_default_str()
       ->group("Model");

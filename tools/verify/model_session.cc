@@ -142,7 +142,6 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Start(const ModelSettings& s
   std::unique_ptr<ModelSession> session(new ModelSession);
   TESSERA_TRY(std::unique_ptr<Backend> backend, MakeBackend(settings.backend));
   session->operands_ = backend->operand_dtype();
-  session->batch_invariant_ = backend->batch_invariant();
   session->device_ = std::string(backend->name()) + ", " + std::string(backend->tier());
   session->batch_invariant_ = backend->batch_invariant();
   TESSERA_TRY(std::shared_ptr<const Model> model,

@@ -59,7 +59,6 @@ class ModelSession {
   const ModelInfo& info() const;
   DType operands() const { return operands_; }
   std::string device() const { return device_; }
-  bool batch_invariant() const { return batch_invariant_; }
   // Whether the backend promises that a row's results do not depend on what runs beside it.
   bool batch_invariant() const { return batch_invariant_; }
 
@@ -85,7 +84,6 @@ class ModelSession {
                                    std::optional<std::string>& rendered) const;
 
   DType operands_ = DType::kF32;
-  bool batch_invariant_ = true;
   std::string device_;
   bool batch_invariant_ = true;
   std::unique_ptr<EngineProbe> probe_;
