@@ -46,7 +46,7 @@ void Tile(const QuantTile& tile) {
         int32_t sums[kLanes];
         std::fill_n(sums, kLanes, tile.start[at]);
         for (int64_t k = 0; k < count; ++k) {
-          const auto q = static_cast<int>(tile.q[((begin + k) / 4 * tile.rows + r) * 4 + k % 4]);
+          const int q = tile.q[((begin + k) / 4 * tile.rows + r) * 4 + k % 4];
           for (int lane = 0; lane < kLanes; ++lane) sums[lane] += q * CodeAt<kBits>(codes, k, lane);
         }
         float* acc = tile.acc + r * tile.acc_stride + p * kLanes;
