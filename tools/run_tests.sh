@@ -7,7 +7,7 @@ MODE=${1:-all}
 JOBS=${JOBS:-$(nproc)}
 mkdir -p build
 
-declare -A BUDGET=([lint]=3 [build]=14 [unit]=3 [model]=3 [wire]=4 [demo]=1 [cuda]=8 [limits]=6 [sanitizers]=20 [fuzz]=3 [mutants]=9)
+declare -A BUDGET=([lint]=3 [build]=14 [unit]=3 [model]=3 [wire]=4 [demo]=1 [cuda]=8 [limits]=6 [sanitizers]=20 [fuzz]=3)
 LABELS=() MINUTES=() STATES=()
 PASSED=0 FAILED=0
 THREADED="engine_test media_test ops_test"
@@ -79,8 +79,6 @@ if [ "$MODE" = all ]; then
   stage sanitizers sanitizers
   stage fuzz fuzz
   stage limits step tools/cuda_limits.py
-  # A third of the mutants, another one with every commit; `make test-mutations` runs all
-  stage mutants step tools/mutate_kernels --build build/release --third "$(git rev-parse HEAD)" --minutes 8
 fi
 
 echo
