@@ -158,8 +158,8 @@ void FillLogprobs(std::span<const float> logits, float max, const SampleRow& row
 }  // namespace
 
 double SampleExp2Fraction(double fraction) {
-  double sum = kSampleExp2[kSampleExp2Terms - 1];
-  for (int n = kSampleExp2Terms - 2; n >= 0; --n) sum = sum * fraction + kSampleExp2[n];
+  double sum = kSampleExp2.term[kSampleExp2Terms - 1];
+  for (int n = kSampleExp2Terms - 2; n >= 0; --n) sum = sum * fraction + kSampleExp2.term[n];
   return sum;
 }
 

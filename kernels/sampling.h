@@ -11,35 +11,15 @@
 #include <span>
 
 #include "kernels/ops.h"
+#include "kernels/sampling_constants.h"
 
 namespace tessera {
 
-// Weight of the best candidate: 2^40.
-inline constexpr int kSampleWeightBits = 40;
 // Vocabularies up to 2^22: the sum of all weights fits 64 bits.
 inline constexpr int64_t kMaxSampleVocab = int64_t{1} << 22;
 
-inline constexpr double kSampleLog2E = 1.4426950408889634;
-// Taylor coefficients ln(2)^n / n! of 2^x; the first one left out is below 2e-15 of the result.
-inline constexpr int kSampleExp2Terms = 14;
-inline constexpr double kSampleExp2[kSampleExp2Terms] = {
-    1.0,
-    6.931471805599453e-01,
-    2.402265069591007e-01,
-    5.550410866482158e-02,
-    9.618129107628477e-03,
-    1.333355814642844e-03,
-    1.540353039338161e-04,
-    1.525273380405984e-05,
-    1.321548679014431e-06,
-    1.017808600923970e-07,
-    7.054911620801121e-09,
-    4.445538271870811e-10,
-    2.567843599348820e-11,
-    1.369148885390412e-12,
-};
-// 2^fraction for fraction in [0, 1): the polynomial below, Horner's rule. Relative error under
-// 1e-14; exact at 0.
+// 2^fraction for fraction in [0, 1): the polynomial kSampleExp2, Horner's rule. Relative error
+// under 1e-14; exact at 0.
 double SampleExp2Fraction(double fraction);
 // floor(2^40 * 2^d) for d <= 0; 0 for d < -40 and for NaN.
 uint64_t SampleWeight(double d);

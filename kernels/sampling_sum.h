@@ -33,9 +33,9 @@ uint64_t SampleWeightSumOf(const float* l, int64_t n, double temperature, double
     Doubles whole = (d + kInteger) - kInteger;
     whole -= reinterpret_cast<Doubles>((whole > d) & one);
     const Doubles fraction = d - whole;
-    Doubles power = Doubles{} + kSampleExp2[kSampleExp2Terms - 1];
+    Doubles power = Doubles{} + kSampleExp2.term[kSampleExp2Terms - 1];
     for (int term = kSampleExp2Terms - 2; term >= 0; --term)
-      power = power * fraction + kSampleExp2[term];
+      power = power * fraction + kSampleExp2.term[term];
     const Doubles biased = whole + (1023.0 + kSampleWeightBits + kNatural);
     const Doubles scaled =
         power * reinterpret_cast<Doubles>(reinterpret_cast<Integers>(biased) << 52);

@@ -18,6 +18,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/rows.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/staging.h"
 #include "kernels/factory.h"
@@ -141,6 +142,9 @@ class CudaBackend final : public Backend {
   const Lane& lane() const { return lanes_[current_]; }
   const void* StageBytes(const void* data, size_t bytes);
   void* ScratchBytes(const char* op, size_t bytes);
+  // rows.cc
+  void MoveRows(MoveKind kind, const TensorView& x, std::span<const int32_t> rows,
+                const TensorView& out);
 
   DeviceProps props_;
   std::string tier_, gemm_name_;

@@ -135,19 +135,7 @@ void CudaBackend::GatherRows(const GatherRowsArgs& args) {
   check.Extent("rows", 'I', std::ssize(args.rows));
   check.View("out", args.out, "IC", args.x.dtype);
   check.Below("rows", args.rows, check['R']);
-  if (check['I'] == 0) return;
-  const int32_t* rows = Stage(args.rows);
-  if (failed()) return;
-  const auto bytes = static_cast<int64_t>(SizeOf(args.x.dtype));
-  Check(LaunchMoveRows(MoveKind::kGather,
-                       {.x = args.x.data,
-                        .out = args.out.data,
-                        .rows = rows,
-                        .x_stride = args.x.stride[0] * bytes,
-                        .out_stride = args.out.stride[0] * bytes,
-                        .row_bytes = check['C'] * bytes,
-                        .count = check['I']},
-                       stream()));
+  MoveRows(MoveKind::kGather, args.x, args.rows, args.out);
 }
 
 void CudaBackend::ScatterRows(const ScatterRowsArgs& args) {
@@ -156,18 +144,23 @@ void CudaBackend::ScatterRows(const ScatterRowsArgs& args) {
   check.Extent("rows", 'I', std::ssize(args.rows));
   check.View("out", args.out, "RC", args.x.dtype);
   check.Below("rows", args.rows, check['R']);
-  if (check['I'] == 0) return;
-  const int32_t* rows = Stage(args.rows);
+  MoveRows(MoveKind::kScatter, args.x, args.rows, args.out);
+}
+
+void CudaBackend::MoveRows(MoveKind kind, const TensorView& x, std::span<const int32_t> rows,
+                           const TensorView& out) {
+  if (rows.empty()) return;
+  const int32_t* indices = Stage(rows);
   if (failed()) return;
-  const auto bytes = static_cast<int64_t>(SizeOf(args.x.dtype));
-  Check(LaunchMoveRows(MoveKind::kScatter,
-                       {.x = args.x.data,
-                        .out = args.out.data,
-                        .rows = rows,
-                        .x_stride = args.x.stride[0] * bytes,
-                        .out_stride = args.out.stride[0] * bytes,
-                        .row_bytes = check['C'] * bytes,
-                        .count = check['I']},
+  const auto bytes = static_cast<int64_t>(SizeOf(x.dtype));
+  Check(LaunchMoveRows(kind,
+                       {.x = x.data,
+                        .out = out.data,
+                        .rows = indices,
+                        .x_stride = x.stride[0] * bytes,
+                        .out_stride = out.stride[0] * bytes,
+                        .row_bytes = x.dim(1) * bytes,
+                        .count = std::ssize(rows)},
                        stream()));
 }
 

@@ -131,10 +131,10 @@ TESSERA_DEVICE uint32_t Draw(const SampleShared& shared, const SampleTask* task,
   }
   if (ldg(&task->use_min_p) != 0) {
     const double least = ldg(&task->least);
-    if (static_cast<double>(uint64_t{1} << kWeightBits) < least) {
+    if (static_cast<double>(uint64_t{1} << kSampleWeightBits) < least) {
       floor_key = best_key;  // not even the best is enough: it stays, alone
       ties = 1;
-      sum = uint64_t{1} << kWeightBits;
+      sum = uint64_t{1} << kSampleWeightBits;
     } else {
       // The first in the order that is too light: the largest such key.
       uint64_t light = 0;
@@ -167,9 +167,9 @@ TESSERA_DEVICE void Describe(const SampleShared& shared, const RawKeys& raw, uin
   uint64_t high = 0, low = 0;
   ForKeys(raw, [&](uint32_t, uint32_t key) {
     if (key <= kRemovedKey) return;
-    const double d = dmul_rn(dadd_rn(Widen(LogitOf(key)), -max), kLog2E);
+    const double d = dmul_rn(dadd_rn(Widen(LogitOf(key)), -max), kSampleLog2E);
     if (!(d > -64.0)) return;
-    const double term = Exp2Scaled(d, kWeightBits);
+    const double term = Exp2Scaled(d, kSampleWeightBits);
     const auto whole = static_cast<uint64_t>(term);
     high += whole;
     low += static_cast<uint64_t>(dmul_rn(dadd_rn(term, -static_cast<double>(whole)), 0x1p40));

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/rows.h"
+#include "kernels/sampling_constants.h"
 
 namespace tessera::cuda {
 
@@ -41,36 +42,18 @@ TESSERA_DEVICE double Widen(float l) {
 
 // 2^d 2^power, operation for operation as kernels/sampling.cc.
 TESSERA_DEVICE double Exp2Scaled(double d, int power) {
-  // Taylor coefficients ln(2)^n / n!
-  constexpr double kTerms[14] = {
-      1.0,
-      6.931471805599453e-01,
-      2.402265069591007e-01,
-      5.550410866482158e-02,
-      9.618129107628477e-03,
-      1.333355814642844e-03,
-      1.540353039338161e-04,
-      1.525273380405984e-05,
-      1.321548679014431e-06,
-      1.017808600923970e-07,
-      7.054911620801121e-09,
-      4.445538271870811e-10,
-      2.567843599348820e-11,
-      1.369148885390412e-12,
-  };
+  constexpr SampleExp2Table kTable = kSampleExp2;
   auto whole = static_cast<int>(d);
   if (static_cast<double>(whole) > d) --whole;
   const double scale =
       __builtin_bit_cast(double, static_cast<uint64_t>(1023 + whole + power) << 52);
   const double fraction = dadd_rn(d, -static_cast<double>(whole));
-  double sum = kTerms[13];
+  double sum = kTable.term[kSampleExp2Terms - 1];
 #pragma unroll
-  for (int n = 12; n >= 0; --n) sum = dadd_rn(dmul_rn(sum, fraction), kTerms[n]);
+  for (int n = kSampleExp2Terms - 2; n >= 0; --n)
+    sum = dadd_rn(dmul_rn(sum, fraction), kTable.term[n]);
   return dmul_rn(sum, scale);
 }
-
-inline constexpr double kLog2E = 1.4426950408889634;
-inline constexpr int kWeightBits = 40;
 
 // What turns a key into a weight.
 struct Weigher {
@@ -81,12 +64,12 @@ struct Weigher {
   uint32_t best_key;
 
   TESSERA_DEVICE uint64_t operator()(uint32_t key) const {
-    if (key == best_key) return uint64_t{1} << kWeightBits;
+    if (key == best_key) return uint64_t{1} << kSampleWeightBits;
     const float l = LogitOf(key);
     if (best - l > cut) return 0;
-    const double d = dmul_rn(dadd_rn(ddiv_rn(Widen(l), temperature), -z_max), kLog2E);
-    if (!(d >= -kWeightBits)) return 0;
-    return static_cast<uint64_t>(Exp2Scaled(d, kWeightBits));
+    const double d = dmul_rn(dadd_rn(ddiv_rn(Widen(l), temperature), -z_max), kSampleLog2E);
+    if (!(d >= -kSampleWeightBits)) return 0;
+    return static_cast<uint64_t>(Exp2Scaled(d, kSampleWeightBits));
   }
 };
 

@@ -1,8 +1,8 @@
 // What the tests of the row kernels need: rows of any type on the device with guards between them,
 // schedules of the emulated GPU, counters.
 //
-// Memory and copies go through runtime.h, so that the tests run on a GPU as they stand; there,
-// schedules and counters are empty (rows_support_gpu.cc).
+// Memory and copies go through runtime.h, and what only the emulator has stands in
+// rows_support_emulated.cc: on a GPU the rest would run as it is, without schedules and counters.
 #pragma once
 
 #include <gtest/gtest.h>
