@@ -137,6 +137,18 @@ INSTANTIATE_TEST_SUITE_P(, DetectorTest, ::testing::ValuesIn(kExpected),
 
 TEST(Detectors, EveryPlantHasItsTest) { EXPECT_EQ(std::size(kExpected), size_t{kPlants} - 1); }
 
+// Blocks on two workers publish in the order in which their atomics change the value, however the
+// workers are interrupted.
+TEST(Detectors, TheLastBlockHasSeenAllOthers) {
+  for (uint64_t seed = 0; seed < 2000; ++seed) {
+    machine().set_options({.checked = true, .seed = seed, .workers = 2});
+    const Buffers buffers(machine().memory());
+    const LaunchStatus status = RunPlant(Plant::kMissingRelease, false, buffers.params());
+    ASSERT_TRUE(status.ok()) << "seed " << seed << ": " << status.message;
+  }
+  machine().set_options({});
+}
+
 // After a defect the machine is as good as new.
 TEST(Detectors, TheNextLaunchIsClean) {
   const Buffers buffers(machine().memory());

@@ -123,9 +123,6 @@ void* Block::Global(Thread& me, const void* pointer, uint32_t bytes, Access acce
   if (checked_) {
     const uint32_t warp = me.warp->index;
     const uint32_t number = checks_->sites.Number(site, word);
-    if (access == Access::kAtomic) {
-      checks_->actor.Atomic(address, warp, me.lane, state_->publications);
-    }
     const GlobalShadow::Finding finding = recent->Shadow().Check(
         address - recent->begin, bytes, access == Access::kCopy ? Access::kLoad : access, warp,
         me.lane, number, checks_->actor, checks_->clocks);
@@ -190,6 +187,14 @@ void Block::WaitCopies(Thread& me, uint32_t open) {
     }
   }
   me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<ptrdiff_t>(done));
+}
+
+std::unique_lock<std::mutex> Block::Publish(Thread& me, const void* address) {
+  if (!checked_) return {};
+  std::unique_lock lock(state_->publications.mutex());
+  checks_->actor.Atomic(reinterpret_cast<uintptr_t>(address), me.warp->index, me.lane,
+                        state_->publications);
+  return lock;
 }
 
 void Block::Fence(Thread& me) {

@@ -113,6 +113,9 @@ class Block {
                  Site site);
   void WaitCopies(Thread& me, uint32_t open);
   void Fence(Thread& me);
+  // What the atomic on `address` publishes and learns. The caller changes the value while it holds
+  // the lock: blocks on two workers must publish in the order in which they change the value.
+  std::unique_lock<std::mutex> Publish(Thread& me, const void* address);
 
   // Records the defect, unless the launch has one, and never comes back to this block. `what` makes
   // its text: the frames of an abandoned fiber are not unwound, so they may not hold strings.

@@ -149,10 +149,12 @@ T& AtomicGlobal(T* pointer, Site site, const char* word) {
 template <typename T>
 T atomic_add(T* pointer, std::type_identity_t<T> v, Site site = Site::Here()) {
   T& target = emulation::AtomicGlobal(pointer, site, "atomic_add");
+  const auto publishing = emulation::Me().block->Publish(emulation::Me(), pointer);
   return std::atomic_ref<T>(target).fetch_add(v);
 }
 inline int32_t atomic_max(int32_t* pointer, int32_t v, Site site = Site::Here()) {
   std::atomic_ref<int32_t> target(emulation::AtomicGlobal(pointer, site, "atomic_max"));
+  const auto publishing = emulation::Me().block->Publish(emulation::Me(), pointer);
   int32_t old = target.load();
   while (old < v && !target.compare_exchange_weak(old, v)) {
   }

@@ -14,7 +14,6 @@ void Publications::Clear() {
 }
 
 std::vector<Release> Publications::Exchange(uintptr_t address, const Release* mine) {
-  const std::lock_guard lock(mutex_);
   std::vector<Release>& releases = releases_[address];
   std::vector<Release> earlier = releases;
   if (mine != nullptr) {

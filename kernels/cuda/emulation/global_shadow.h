@@ -24,10 +24,12 @@ struct Release {
 };
 
 // Publishing between the blocks of one launch, as the PTX memory model has it: a fence and then an
-// atomic release; an atomic on the same address and then a fence acquire. Thread safe.
+// atomic release; an atomic on the same address and then a fence acquire.
 class Publications {
  public:
   void Clear();
+  // Held around Exchange() and the change of the value itself
+  std::mutex& mutex() { return mutex_; }
   // One atomic: returns what earlier atomics on `address` released, and adds `mine` if there is
   // one.
   std::vector<Release> Exchange(uintptr_t address, const Release* mine);
