@@ -3,65 +3,36 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/quantize_lanes.h"
 
 namespace tessera {
 namespace cpu {
 namespace {
 
-constexpr int kInt4Group = 32;
-constexpr float kMostMagnitude = 1e37f;  // so that no step times a code overflows
-
-Result<QuantLayout> ChooseQuantLayout(const PackSpec& spec, int64_t k) {
-  const bool int8 = spec.format == WeightFormat::kInt8;
-  QuantLayout layout;
-  layout.bits = int8 ? 8 : 4;
-  layout.per_channel = int8 && spec.group == 0;
-  layout.minimum = !int8 && (spec.minimum || spec.group == 0);
-  layout.group = spec.group != 0 ? spec.group : int8 ? kChannelGroup : kInt4Group;
-  layout.stored_k = (k + kQuantAlign - 1) / kQuantAlign * kQuantAlign;
-  const bool known = spec.group == 0 || spec.group == 32 || spec.group == 64 || spec.group == 128;
-  if (!known)
-    return Invalid(
-        "unknown group size of quantised weights",
-        {.field = "group", .limit = "one of 32, 64, 128", .value = std::to_string(spec.group)});
-  return layout;
-}
-
-// The largest magnitude of each of 16 outputs over [k][16], NaN where one is not finite.
-void Magnitudes(const float* w, int64_t k, float* most) {
-  float zeros[kLanes] = {};
-  std::fill_n(most, kLanes, 0.0f);
-  for (int64_t i = 0; i < k; ++i)
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float x = w[i * kLanes + lane];
-      most[lane] = std::max(most[lane], std::fabs(x));
-      zeros[lane] += x * 0.0f;  // NaN for an infinity or a NaN
-    }
-  for (int lane = 0; lane < kLanes; ++lane) most[lane] += zeros[lane];
+QuantLayout LayoutOf(const QuantFormat& format, int64_t k) {
+  return {.bits = format.bits,
+          .group = format.group == 0 ? kChannelGroup : format.group,
+          .per_channel = format.group == 0,
+          .minimum = format.minimum,
+          .stored_k = (k + kQuantAlign - 1) / kQuantAlign * kQuantAlign};
 }
 
 // Packs 16 outputs, w [stored_k][16]. Returns the lane of an output that cannot be, or -1.
-int QuantPanel(const QuantKernels& kernels, const QuantLayout& layout, const float* w, int64_t k,
-               std::span<const float> importance, uint8_t* panel) {
-  alignas(64) float magnitude[kLanes], scales[kLanes];
-  Magnitudes(w, k, magnitude);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (!(magnitude[lane] <= kMostMagnitude)) return lane;
-    scales[lane] = magnitude[lane] < kQuantLeast ? 0.0f : magnitude[lane] / 127.0f;
-  }
+int QuantPanel(const QuantKernels& kernels, const QuantFormat& format, const QuantLayout& layout,
+               const float* w, std::span<const float> importance, uint8_t* panel) {
+  alignas(64) float scales[kLanes];
+  const int bad = RowScalesOf16(w, layout.stored_k, scales);
+  if (bad >= 0) return bad;
   for (int64_t begin = 0; begin < layout.stored_k; begin += layout.group) {
     uint8_t* block = panel + begin / layout.group * layout.block_bytes();
     kernels.pack({.w = w + begin * kLanes,
                   .k = std::min<int64_t>(layout.group, layout.stored_k - begin),
-                  .bits = layout.bits,
-                  .per_channel = layout.per_channel,
-                  .minimum = layout.minimum,
+                  .format = format,
                   .scales = scales,
                   .importance = importance.empty() ? nullptr : importance.data() + begin,
                   .meta = block,
@@ -107,7 +78,8 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::PackQuant(std::span<const Sour
                                                             const PackSpec& spec, int64_t n,
                                                             int64_t k) {
   using cpu::kLanes;
-  TESSERA_TRY(const cpu::QuantLayout layout, cpu::ChooseQuantLayout(spec, k));
+  TESSERA_TRY(const QuantFormat format, QuantFormatOf(spec));
+  const cpu::QuantLayout layout = cpu::LayoutOf(format, k);
   TESSERA_CHECK(spec.importance.empty() || std::ssize(spec.importance) == k,
                 "Pack: importance: expected {} columns, got {}", k, spec.importance.size());
   const int64_t panels = (n + kLanes - 1) / kLanes;
@@ -129,7 +101,7 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::PackQuant(std::span<const Sour
     std::fill_n(w + columns * kLanes, (layout.stored_k - columns) * kLanes, 0.0f);
     cpu::LoadPanel(sources, item * kLanes, w);
     const int lane =
-        cpu::QuantPanel(kernels_.quant, layout, w, layout.stored_k, importance,
+        cpu::QuantPanel(kernels_.quant, format, layout, w, importance,
                         static_cast<uint8_t*>(packed->data()) + item * layout.panel_bytes());
     if (lane >= 0) bad_row = item * kLanes + lane;
   });

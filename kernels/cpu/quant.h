@@ -23,13 +23,12 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/quantize.h"
 
 namespace tessera::cpu {
 
-inline constexpr int kQuantLanes = 16;
-inline constexpr int kQuantAlign = 32;           // K is padded to it
-inline constexpr int kChannelGroup = 128;        // of the operand, where weights have no groups
-inline constexpr float kQuantLeast = 0x1p-100f;  // smaller groups are zero
+inline constexpr int kQuantAlign = 32;     // K is padded to it
+inline constexpr int kChannelGroup = 128;  // of the operand, where weights have no groups
 
 struct QuantLayout {
   int bits = 8;
@@ -119,14 +118,11 @@ struct AmxQuantTile {
 };
 
 // Codes of one group of 16 outputs. `w`: [k][16] fp32, finite. With one scale an output, `scales`
-// are given; else they are chosen here and written to `meta` with the minima: int8 by the largest
-// magnitude, int4 by search for the least squared error, each k weighed by `importance` if there.
+// are given; else they are chosen here (kernels/quantize.h) and written to `meta` with the minima.
 struct QuantPack {
   const float* w = nullptr;
   int64_t k = 0;
-  int bits = 8;
-  bool per_channel = true;
-  bool minimum = false;
+  QuantFormat format;
   const float* scales = nullptr;      // [16]
   const float* importance = nullptr;  // [k] or null
   uint8_t* meta = nullptr;

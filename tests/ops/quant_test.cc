@@ -2,6 +2,7 @@
 // against each other bit for bit, choice of scales, numbers that do not behave.
 #include <algorithm>
 
+#include "kernels/quantize.h"
 #include "tests/ops/invariance.h"
 
 namespace tessera::ops_test {
@@ -154,6 +155,32 @@ TEST_P(Quant, RowsAloneAndThreads) {
       ExpectThreadsAlike(GetParam(), NameOf(spec), [&](Backend& backend) {
         return op_with(backend, *PackFloats(backend, w, n, k, spec), 0, rows);
       });
+  }
+}
+
+// Rows as every backend gets them from kernels/quantize.h, and as this one keeps them.
+TEST_P(Quant, WeightsAreThoseOfQuantizeRows) {
+  const int64_t n = 37, k = 352;
+  const Floats w = Random(n * k, 76, 0.3f);
+  Floats importance;
+  for (int64_t i = 0; i < k; ++i) importance.push_back(static_cast<float>(1 + i % 7));
+  for (PackSpec spec : Specs()) {
+    spec.importance = importance;
+    const QuantFormat format = QuantFormatOf(spec).value();
+    const int64_t groups = format.groups(k), group = format.group == 0 ? k : format.group;
+    std::vector<uint8_t> codes(static_cast<size_t>(n * k));
+    Floats scales(static_cast<size_t>(n * groups)), minima(scales.size());
+    ASSERT_EQ(QuantizeRows(format, w.data(), n, k, importance,
+                           {codes.data(), scales.data(), minima.data()}),
+              -1);
+    Floats want;
+    for (int64_t i = 0; i < n * k; ++i) {
+      const auto at = static_cast<size_t>(i / k * groups + i % k / group);
+      want.push_back(scales[at] *
+                         static_cast<float>(codes[static_cast<size_t>(i)] - format.offset()) +
+                     minima[at]);
+    }
+    ExpectSameBits(ReadBack(backend(), *PackFloats(backend(), w, n, k, spec)), want, NameOf(spec));
   }
 }
 

@@ -101,56 +101,11 @@ void Unpack(const uint8_t* from, uint8_t* to, int64_t k_count) {
       to[k / 4 * 64 + lane * 4 + k % 4] = static_cast<uint8_t>(CodeAt<4>(from, k, lane));
 }
 
-// 16 lanes as an array: the vector that quant_pack.h wants.
-struct Lanes {
-  float v[kLanes];
-  template <typename Body>
-  static Lanes Each(Body&& body) {
-    Lanes out;
-    for (int i = 0; i < kLanes; ++i) out.v[i] = body(i);
-    return out;
-  }
-  static Lanes Set1(float x) {
-    return Each([x](int) { return x; });
-  }
-  static Lanes Zero() { return Set1(0.0f); }
-  static Lanes Load(const float* p) {
-    return Each([p](int i) { return p[i]; });
-  }
-  static Lanes LoadBF16(const uint16_t* p) {
-    return Each([p](int i) { return BF16ToFloat(p[i]); });
-  }
-  void Store(float* p) const { std::copy_n(v, kLanes, p); }
-  static Lanes Abs(const Lanes& x) {
-    return Each([&](int i) { return std::fabs(x.v[i]); });
-  }
-  static Lanes Min(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
-  }
-  static Lanes Max(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
-  }
-  static Lanes SelectPositive(const Lanes& x, const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return x.v[i] > 0 ? a.v[i] : b.v[i]; });
-  }
-  friend Lanes operator+(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] + b.v[i]; });
-  }
-  friend Lanes operator-(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] - b.v[i]; });
-  }
-  friend Lanes operator*(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] * b.v[i]; });
-  }
-  friend Lanes operator/(const Lanes& a, const Lanes& b) {
-    return Each([&](int i) { return a.v[i] / b.v[i]; });
-  }
-};
-
+// The integers beside the lanes that are an array, as quant_pack.h wants them.
 struct WholeLanes {
-  using Float = Lanes;
+  using Float = PlainLanes;
   uint32_t v[kLanes];
-  static WholeLanes FromFloat(const Lanes& x) {
+  static WholeLanes FromFloat(const PlainLanes& x) {
     WholeLanes out;
     for (int i = 0; i < kLanes; ++i) out.v[i] = static_cast<uint32_t>(x.v[i]);
     return out;
