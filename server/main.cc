@@ -28,6 +28,7 @@
 #include "server/wire/auth.h"
 #include "server/wire/grpc_server.h"
 #include "server/wire/service.h"
+#include "tools/verify/start_check.h"
 
 namespace tessera {
 namespace {
@@ -187,6 +188,12 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   std::fprintf(stderr, "%s", table.c_str());
   std::fprintf(stderr, "listening on %s:%d\n", host_text.c_str(), server->port());
 
+  if (options.verify) {  // on a model of its own, which is gone before the served one is loaded
+    const bool pictures = model_plan.info.has_vision();
+    TESSERA_RETURN_IF_ERROR(verify::VerifyBeforeServing(
+        {.model = options.model, .backend = backend_options, .weights = options.weights},
+        pictures ? std::optional(model_plan.info.unseen_rows) : std::nullopt));
+  }
   TESSERA_TRY(Loaded loaded, LoadRunner(options, plan, std::move(backend)));
   const SystemClock clock;
   const auto engine = std::make_shared<EngineHandle>(

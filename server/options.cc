@@ -210,6 +210,9 @@ void AddRunFlags(CLI::App& app, ServerOptions& o) {
   app.add_flag("--check-config", o.check_config,
                "Check flags and model, print the start table, do not serve")
       ->group(group);
+  app.add_flag("--verify", o.verify,
+               "Hold the model to the golden in its directory first; serve only if all of it holds")
+      ->group(group);
   app.add_flag("--no-request-log", o.no_request_log, "No JSON line a request on stderr")
       ->group(group);
   AddChoice(app, "--log-level", o.log_level, Words({"debug", "info", "warning", "error"}),

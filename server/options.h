@@ -65,6 +65,7 @@ struct ServerOptions {
 
   // Running
   bool check_config = false;
+  bool verify = false;
   bool no_request_log = false;
   std::string log_level = "info";  // debug, info, warning, error
 

@@ -221,6 +221,20 @@ TEST(EndToEnd, SecondSignalEndsAtOnce) {
   EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(30)) << "not the delay of a minute";
 }
 
+TEST(EndToEnd, VerifiesBeforeServing) {
+  for (const std::string rows : {"zero", "attend"}) {
+    Server server({"--verify", "--unseen-rows", rows});
+    EXPECT_NE(server.process().err().find(", 0 failed"), std::string::npos);
+    EXPECT_LT(server.process().err().find(", 0 failed"),
+              server.process().err().find("serving demo"));
+  }
+  Process quantised({"--model", kDemo, "--listen", "127.0.0.1:0", "--verify", "--weights", "int8"});
+  EXPECT_FALSE(quantised.ReadUntil("serving demo"));
+  EXPECT_EQ(quantised.Wait(), 1);
+  EXPECT_NE(quantised.err().find("goldens bound fp32 and half weights"), std::string::npos)
+      << quantised.err();
+}
+
 TEST(EndToEnd, BadStartsAreOneLine) {
   Server server;
   const std::vector<std::pair<std::vector<std::string>, int>> starts = {

@@ -241,10 +241,10 @@ TEST(Wire, OverloadIsRefusedWithAHint) {
 TEST(Wire, SilentReadersHoldNobodyUp) {
   ServerSetup setup;
   setup.model.max_context = 4096;
-  setup.model.self_pages = 4096;
+  setup.model.self_pages = 12'288;
   setup.engine.stalled_reader = std::chrono::seconds(2);
   TestServer server(setup);
-  constexpr int kSilent = 8, kNormal = 4;
+  constexpr int kSilent = 50, kNormal = 8;
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
   std::vector<std::unique_ptr<grpc::ClientReader<pb::GenerateEvent>>> silent;
   const auto quiet = pb::Tessera::NewStub(Connect(server, /*small_window=*/true));

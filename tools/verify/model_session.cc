@@ -30,7 +30,8 @@ Result<std::string> ReadPicture(const std::filesystem::path& path) {
 }
 
 bool IsLossy(std::string_view file) {
-  if (file.starts_with("\xFF\xD8")) return true;
+  if (file.size() < 2) return false;
+  if (file[0] == '\xFF' && file[1] == '\xD8') return true;
   return file.size() >= 16 && file.starts_with("RIFF") && file.substr(8, 4) == "WEBP" &&
          file.find("VP8 ") < 4096;
 }
