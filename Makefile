@@ -54,9 +54,9 @@ bench: build  ## per op GB/s and GFLOP/s against this machine's ceilings; end-to
 	@tools/bench.sh
 
 .PHONY: test-gpu
-test-gpu: build  ## on a machine with a GPU: the words of the kernels, by nvcc, on the real thing
-	@cmake --build build/release -j $(JOBS) --target cuda_wrapper_gpu_test -- --quiet || { echo "test-gpu: no CUDA toolkit" >&2; exit 1; }
-	@ctest --test-dir build/release --output-on-failure -L gpu
+test-gpu: build  ## on a machine with a GPU: kernels, backend, device words and goldens on the real thing, and compute-sanitizer
+	@cmake --build build/release -j $(JOBS) --target cuda_gpu_tests -- --quiet || { echo "test-gpu: no CUDA toolkit" >&2; exit 1; }
+	@tests/cuda/nvidia/run.sh build/release
 
 .PHONY: cuda-limits
 cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of every kernel against the checked table

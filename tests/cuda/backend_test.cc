@@ -1,5 +1,5 @@
-// CudaBackend over the emulated GPU: what is its own and not an op family's. Memory, packing,
-// products with every epilogue, graphs, lanes, and whole models against the CPU.
+// CudaBackend over the emulated GPU, or a real one: what is its own and not an op family's. Memory,
+// packing, products with every epilogue, graphs, lanes, and whole models against the CPU.
 #include "kernels/cuda/backend.h"
 
 #include <gtest/gtest.h>
@@ -8,8 +8,7 @@
 #include <cstring>
 #include <random>
 
-#include "kernels/cuda/emulation/machine.h"
-#include "kernels/cuda/emulation/runtime_controls.h"
+#include "tests/cuda/backend_device.h"
 
 namespace tessera::cuda {
 namespace {
@@ -32,20 +31,16 @@ float Round(DType dtype, float value) {
 class Backend_ : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
-    emulation::ClearFailures();
-    emulation::SetRuntimeSeed(3);
-    before_ = emulation::CountAlive();
-    (void)emulation::machine().TakeReport();
+    cuda_test::BeginDevice();
     Start({});
   }
   void TearDown() override {
     backend_.reset();
-    emulation::SetDeviceMemory(0);
-    EXPECT_EQ(emulation::CountAlive(), before_);
+    cuda_test::ExpectDeviceAsAtBegin();
   }
   void Start(BackendOptions options) {
     backend_.reset();
-    options.device = "cuda-emulated";
+    options.device = cuda_test::DeviceName();
     options.operand_dtype = GetParam();
     auto made = CudaBackend::Make(options);
     ASSERT_TRUE(made) << made.error().Describe();
@@ -86,14 +81,13 @@ class Backend_ : public ::testing::TestWithParam<DType> {
   }
 
   std::unique_ptr<CudaBackend> backend_;
-  emulation::Alive before_;
 };
 INSTANTIATE_TEST_SUITE_P(Types, Backend_, ::testing::Values(DType::kBF16, DType::kF16),
                          [](const auto& info) { return std::string(Name(info.param)); });
 
 TEST_P(Backend_, SaysWhatItIs) {
-  EXPECT_EQ(backend_->name(), "cuda-emulated");
-  EXPECT_EQ(backend_->tier(), "sm_80");
+  EXPECT_EQ(backend_->name(), cuda_test::DeviceName());
+  EXPECT_EQ(backend_->tier(), cuda_test::ExpectedTier());
   EXPECT_EQ(backend_->activation_dtype(), dtype());
   EXPECT_GT(backend_->device_memory().total, 0u);
   EXPECT_FALSE(backend_->lost());
@@ -236,7 +230,7 @@ TEST_P(Backend_, ProductsWithEveryEpilogue) {
       }
     }
   }
-  EXPECT_TRUE(emulation::machine().TakeReport().defects.empty());
+  cuda_test::ExpectNoDefects();
 }
 
 // A product's rows are cut so that scratch suffices; nobody must see where.
@@ -294,7 +288,7 @@ TEST_P(Backend_, GraphsComputeTheSame) {
 TEST_P(Backend_, LanesKeepApart) {
   const Tensor table = Upload(Random(64 * 16, 2), 64, 16, dtype());
   for (uint64_t seed = 1; seed <= 8; ++seed) {
-    emulation::SetRuntimeSeed(seed);
+    cuda_test::SetOrder(seed);
     const Tensor a = std::move(backend_->AllocateTensor(dtype(), {4, 16}).value());
     const Tensor b = std::move(backend_->AllocateTensor(dtype(), {4, 16}).value());
     const Tensor c = std::move(backend_->AllocateTensor(dtype(), {4, 16}).value());

@@ -8,6 +8,8 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -15,6 +17,7 @@
 
 #include "kernels/dtype.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/wrapper_golden.h"
 #include "tests/cuda/wrapper_kernels.h"
 
 namespace tessera::cuda {
@@ -27,6 +30,46 @@ class WrapperTest : public ::testing::Test {
   static std::set<std::string_view>& ran() {
     static std::set<std::string_view> names;
     return names;
+  }
+  static cuda_test::WrapperGolden& golden() {
+    static cuda_test::WrapperGolden outputs;
+    return outputs;
+  }
+
+  // What hardware approximates: twice the bounds that the tests below hold it to.
+  static double Distance(std::string_view name) {
+    if (name == "fast_rcp" || name == "rsqrt_rn" || name == "exp_f") return 0x1p-21;
+    return name == "fast_exp2" || name == "erf_f" || name == "tanh_f" ? 0x1p-20 : 0;
+  }
+  // Into the golden, without what is free: the payload of a NaN, who came first among atomics.
+  template <typename Y, typename X>
+  static void Keep(std::string_view name, const std::vector<X>& in, std::vector<Y> out) {
+    if constexpr (std::is_same_v<X, float>) {  // NaN in
+      for (size_t i = out.size() == in.size() ? out.size() : 0; i-- > 0;)
+        if (std::isnan(in[i])) out.erase(out.begin() + static_cast<ptrdiff_t>(i));
+    }
+    if constexpr (std::is_floating_point_v<Y>) {
+      for (Y& y : out)
+        if (std::isnan(y)) y = std::numeric_limits<Y>::quiet_NaN();
+    }
+    if constexpr (requires(Y y) { y.sum; }) {  // inf - inf
+      for (Y& y : out)
+        if (std::isnan(y.sum)) y.sum = std::numeric_limits<float>::quiet_NaN();
+    }
+    if constexpr (std::is_arithmetic_v<Y>) {
+      if (name.starts_with("atomic_add ")) std::sort(out.begin(), out.end());
+    }
+    if constexpr (std::is_same_v<Y, float>) {
+      // |c| + 16 products of at most 4, 17 additions cut off, by either side
+      if (name.starts_with("mma ")) return golden().KeepNear(name, out, 0, 2 * 66 * 17 * 0x1p-23);
+      if (const double distance = Distance(name); distance > 0) {
+        std::vector<float> some;
+        for (size_t i = 0; i < out.size(); i += 8) some.push_back(out[i]);
+        return golden().KeepNear(name, some, distance, 0);
+      }
+    }
+    golden().KeepExact(
+        name, {reinterpret_cast<const unsigned char*>(out.data()), out.size() * sizeof(Y)});
   }
 
   // Runs the kernel of `name`; `out` is what its output holds before and after.
@@ -42,7 +85,9 @@ class WrapperTest : public ::testing::Test {
                          static_cast<uint32_t>(in.size())};
     const LaunchStatus status = RunWrapper(name, params, grid, threads, nullptr);
     EXPECT_TRUE(status.ok()) << status.message;
-    return device_out.Read();
+    std::vector<Y> result = device_out.Read();
+    Keep(name, in, result);
+    return result;
   }
   // Element by element: n outputs of n inputs (or of n triples).
   template <typename Y, typename X>
@@ -56,7 +101,9 @@ class WrapperTest : public ::testing::Test {
                          static_cast<uint32_t>(count)};
     const LaunchStatus status = RunWrapper(name, params, Grid{4}, 64, nullptr);
     EXPECT_TRUE(status.ok()) << status.message;
-    return device_out.Read();
+    std::vector<Y> result = device_out.Read();
+    Keep(name, in, result);
+    return result;
   }
 };
 
@@ -421,13 +468,32 @@ TEST_F(WrapperTest, ArithmeticIsRoundedOnceAndNeverContracted) {
   });
 }
 
-// The last of this suite in the order of this file.
+// The last two of this suite in the order of this file.
 TEST_F(WrapperTest, NoWordWentUntested) {
   if (::testing::UnitTest::GetInstance()->test_to_run_count() !=
       ::testing::UnitTest::GetInstance()->total_test_count()) {
     GTEST_SKIP() << "only some tests run";
   }
   for (const auto name : WrapperNames()) EXPECT_TRUE(ran().contains(name)) << name;
+}
+
+TEST_F(WrapperTest, AgreesWithRealHardware) {
+  if (::testing::UnitTest::GetInstance()->test_to_run_count() !=
+      ::testing::UnitTest::GetInstance()->total_test_count()) {
+    GTEST_SKIP() << "only some tests run";
+  }
+  const std::string path = TESSERA_SOURCE_DIR "/tests/cuda/golden_wrapper.json";
+  DeviceProps props;
+  ASSERT_EQ(OpenDevice(0, props).code, 0);
+  std::ifstream file(path);
+  const bool anew = std::getenv("TESSERA_RECORD_GOLDEN") != nullptr;
+  if (!props.emulated && (!file || anew)) {
+    std::ofstream(path) << golden().ToJson(props.name);
+    GTEST_SKIP() << "wrote " << path << " on " << props.name << ": to be committed";
+  }
+  if (!file) GTEST_SKIP() << "no GPU has written " << path << " yet";
+  const std::string json{std::istreambuf_iterator<char>(file), {}};
+  for (const std::string& difference : golden().DifferencesFrom(json)) ADD_FAILURE() << difference;
 }
 
 }  // namespace
