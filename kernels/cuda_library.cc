@@ -59,16 +59,21 @@ Result<std::unique_ptr<Backend>> LoadCudaBackend(const BackendOptions& options) 
     return Missing("the CUDA library does not load", options, file, LoaderMessage());
   const auto create =
       reinterpret_cast<cuda::CreateBackendFunction>(dlsym(library, cuda::kPluginSymbol));
-  if (create == nullptr)
-    return Missing("the CUDA library is not one of Tessera's", options, file, LoaderMessage());
+  if (create == nullptr) {
+    const std::string why = LoaderMessage();
+    (void)dlclose(library);
+    return Missing("the CUDA library is not one of Tessera's", options, file, why);
+  }
   Backend* backend = nullptr;
   Error error;
   const int outcome = create(cuda::kPluginVersion, &options, &backend, &error);
-  if (outcome == -1) return tl::unexpected<Error>(std::move(error));
-  if (outcome != 0)
+  if (outcome == -1) return tl::unexpected<Error>(std::move(error));  // its texts are the library's
+  if (outcome != 0) {
+    (void)dlclose(library);  // it made nothing
     return Missing("the CUDA library is of another version", options,
                    fmt::format("interface {}", cuda::kPluginVersion),
                    fmt::format("{} has interface {}", file, outcome));
+  }
   return std::unique_ptr<Backend>(backend);
 }
 

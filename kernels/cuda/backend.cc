@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cuda/device_check.h"
 
 namespace tessera::cuda {
 namespace {
@@ -74,15 +75,8 @@ CudaBackend::~CudaBackend() {
 
 Result<Storage> CudaBackend::Allocate(size_t bytes) {
   void* memory = nullptr;
-  if (LaunchStatus status = cuda::Allocate(std::max<size_t>(bytes, 1), &memory); !status.ok()) {
-    MemoryInfo info;
-    (void)ReadMemoryInfo(info);
-    return Fail(ErrorCode::kResourceExhausted, "out of device memory",
-                {.field = "bytes",
-                 .limit = fmt::format("{} free of {}", info.free, info.total),
-                 .value = std::to_string(bytes),
-                 .detail = status.message});
-  }
+  if (LaunchStatus status = cuda::Allocate(std::max<size_t>(bytes, 1), &memory); !status.ok())
+    return OutOfDeviceMemory("out of device memory", bytes, status);
   Storage storage(memory, &FreeDeviceMemory);
   Zero(memory, bytes);
   return storage;
@@ -106,8 +100,7 @@ Result<void> CudaBackend::Reserve(const ScratchLimits& l) {
     lane.scratch = nullptr;
     lane.scratch_bytes = 0;
     if (LaunchStatus status = cuda::Allocate(bytes, &lane.scratch); !status.ok())
-      return Fail(ErrorCode::kResourceExhausted, "out of device memory for scratch",
-                  {.field = "bytes", .value = std::to_string(bytes), .detail = status.message});
+      return OutOfDeviceMemory("out of device memory for scratch", bytes, status);
     lane.scratch_bytes = bytes;
   }
   if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));

@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "kernels/cuda/device_check.h"
 #include "kernels/cuda/gemm.h"
 
 namespace tessera::cuda {
@@ -59,9 +60,7 @@ class CublasLtGemm final : public Gemm {
     const size_t version = cublasLtGetVersion();
     name_ = fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
     if (LaunchStatus status = cuda::Allocate(kWorkspaceBytes, &workspace_); !status.ok())
-      return Fail(
-          ErrorCode::kResourceExhausted, "out of device memory for cuBLASLt",
-          {.field = "bytes", .value = std::to_string(kWorkspaceBytes), .detail = status.message});
+      return OutOfDeviceMemory("out of device memory for cuBLASLt", kWorkspaceBytes, status);
     return {};
   }
 

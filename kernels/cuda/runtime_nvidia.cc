@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include "kernels/cuda/device_check.h"
 #include "kernels/cuda/runtime.h"
 
 namespace tessera::cuda {
@@ -27,25 +28,12 @@ LaunchStatus OpenDevice(int index, DeviceProps& props) {
   int driver = 0, runtime = 0, count = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
   (void)cudaRuntimeGetVersion(&runtime);
-  if (driver == 0)
-    return {cudaErrorInsufficientDriver, "no NVIDIA driver: libcuda.so.1 was not found"};
-  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
-  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
-    if (error == cudaErrorInsufficientDriver)
-      return {error, fmt::format("the driver is too old: it speaks CUDA {}, this library needs {}",
-                                 version(driver), version(runtime))};
-    return Status(error);
-  }
-  if (index >= count)
-    return {cudaErrorNoDevice, fmt::format("no device {}: the driver shows {}", index, count)};
+  if (LaunchStatus status = CheckDriver(driver, runtime); !status.ok()) return status;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess && counted != cudaErrorNoDevice) return Status(counted);
+  if (LaunchStatus status = CheckDeviceCount(index, count); !status.ok()) return status;
   cudaDeviceProp p;
   if (LaunchStatus status = Status(cudaGetDeviceProperties(&p, index)); !status.ok()) return status;
-  if (p.major < 8)
-    return {cudaErrorNoKernelImageForDevice,
-            fmt::format("{} is sm_{}{}, sm_80 or later is needed", p.name, p.major, p.minor)};
-  if (LaunchStatus status = Status(cudaSetDevice(index)); !status.ok()) return status;
-  // Creates the context: what is wrong with the device shows here, not at the first kernel.
-  if (LaunchStatus status = Status(cudaFree(nullptr)); !status.ok()) return status;
   props = {.name = p.name,
            .major = p.major,
            .minor = p.minor,
@@ -57,6 +45,10 @@ LaunchStatus OpenDevice(int index, DeviceProps& props) {
            .driver_version = driver,
            .runtime_version = runtime,
            .emulated = false};
+  if (LaunchStatus status = CheckArchitecture(props); !status.ok()) return status;
+  if (LaunchStatus status = Status(cudaSetDevice(index)); !status.ok()) return status;
+  // Creates the context: what is wrong with the device shows here, not at the first kernel.
+  if (LaunchStatus status = Status(cudaFree(nullptr)); !status.ok()) return status;
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/cuda/device_check.h"
 
 namespace tessera::cuda {
 namespace {
@@ -36,9 +37,7 @@ Result<std::unique_ptr<Staging>> Staging::Make(Stream stream, size_t segment_byt
   for (Segment& segment : staging->segments_) {
     if (status.ok()) status = CreateEvent(&segment.left);
   }
-  if (!status.ok())
-    return Fail(ErrorCode::kResourceExhausted, "no memory for copies to the device",
-                {.field = "bytes", .value = std::to_string(bytes), .detail = status.message});
+  if (!status.ok()) return OutOfDeviceMemory("no memory for copies to the device", bytes, status);
   return staging;
 }
 

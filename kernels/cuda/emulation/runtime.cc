@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/device_check.h"
 #include "kernels/cuda/emulation/machine.h"
 #include "kernels/cuda/emulation/runtime_controls.h"
 
@@ -216,10 +217,12 @@ LaunchStatus OpenDevice(int index, DeviceProps& props) {
   Runtime& r = runtime();
   const std::lock_guard lock(r.mutex);
   if (LaunchStatus status = r.Enter(Call::kOpenDevice); !status.ok()) return status;
-  if (index != 0) return {emulation::kNoDevice, fmt::format("no device {}, there is 1", index)};
+  if (LaunchStatus status = CheckDeviceCount(index, 1); !status.ok()) return status;
   props = r.props;
   props.memory_bytes = r.memory == 0 ? DefaultMemory() : r.memory;
-  return {};
+  if (LaunchStatus status = CheckDriver(props.driver_version, props.runtime_version); !status.ok())
+    return status;
+  return CheckArchitecture(props);
 }
 
 LaunchStatus ReadMemoryInfo(MemoryInfo& info) {
@@ -514,6 +517,8 @@ DeviceProps DefaultDeviceProps() {
           .smem_per_block = 163 << 10,
           .smem_per_sm = 164 << 10,
           .l2_bytes = size_t{40} << 20,
+          .driver_version = 13000,
+          .runtime_version = 13000,
           .emulated = true};
 }
 
