@@ -7,7 +7,9 @@
 #include <fstream>
 #include <numeric>
 
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/emulation/machine.h"
+#include "kernels/cuda/launch.cuh"
 #include "tests/cuda/detector_kernels.h"
 
 namespace tessera::cuda {
@@ -167,6 +169,36 @@ TEST(Detectors, AnUnwaitedCopyIsPoison) {
   (void)RunPlant(Plant::kWaitTooEarly, true, buffers.params());
   for (uint32_t i = 0; i < 256; ++i) EXPECT_NE(buffers.out[i], right[i]) << i;
   (void)machine().TakeReport();
+}
+
+}  // namespace
+
+// Every thread counts in its own 2 bytes; `plant` makes it look at its neighbour's as well.
+TESSERA_KERNEL void HalfWordsKernel(PlantParams p) {
+  auto* const halves = reinterpret_cast<uint16_t*>(p.out);
+  const uint32_t me = thread_x();
+  for (int i = 0; i < 3; ++i) stg(halves + me, static_cast<uint16_t>(ldg(halves + me) + me));
+  if (p.plant != 0) stg(p.out + 128 + me, uint32_t{ldg(halves + (me ^ 1u))});
+}
+
+namespace {
+
+TEST(Detectors, HalvesOfAWordAreTheirThreadsOwn) {
+  for (uint64_t seed = 0; seed < 9; ++seed) {
+    machine().set_options({.checked = true, .seed = seed, .workers = 2});
+    const Buffers buffers(machine().memory());
+    std::fill(buffers.out, buffers.out + 256, 0u);
+    PlantParams params = buffers.params();
+    LaunchStatus status = launch(&HalfWordsKernel, Grid{1}, 128, 0, nullptr, params);
+    ASSERT_TRUE(status.ok()) << "seed " << seed << ": " << status.message;
+    const auto* halves = reinterpret_cast<const uint16_t*>(buffers.out);
+    for (uint32_t i = 0; i < 128; ++i) EXPECT_EQ(halves[i], 3 * i);
+    params.plant = 1;
+    status = launch(&HalfWordsKernel, Grid{1}, 128, 0, nullptr, params);
+    EXPECT_THAT(status.message, ::testing::StartsWith("race")) << "seed " << seed;
+    (void)machine().TakeReport();
+  }
+  machine().set_options({});
 }
 
 }  // namespace

@@ -106,48 +106,62 @@ GlobalShadow::Finding GlobalShadow::Check(size_t offset, uint32_t bytes, Access 
                                           uint32_t warp, uint32_t lane, uint32_t site,
                                           const GlobalActor& actor, const Clocks& clocks) {
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  const uint32_t mask = bytes >= 4 ? 0xfu : ((1u << bytes) - 1) << (offset % 4);
   const auto site_code = static_cast<uint16_t>((actor.worker() & 0xf) << 12 | (site & 0xfff));
   Cell mine;
   mine.run = actor.run();
   mine.warp = warp;
   mine.lane = lane;
   mine.atomic = access == Access::kAtomic;
-  mine.mask = mask;
+  mine.mask = bytes == 1 ? 1u << offset % 2 : 3u;
   mine.tick = std::min(clocks.tick(warp) - clocks.base(), kTicks);
-  const size_t end = (offset + bytes + 3) / 4;
-  for (size_t w = offset / 4; w < end; ++w) {
-    Word& word = cells_[w];
-    const auto write = std::bit_cast<Cell>(word.write.load(kRelaxed));
-    if (write.run >= actor.first_run() && (write.mask & mask) != 0 &&
-        !(write.atomic != 0 && access == Access::kAtomic) &&
-        !Before(write, warp, lane, actor, clocks)) {
-      return Found(write, word.write_site.load(kRelaxed), true, actor);
-    }
-    const auto read = std::bit_cast<Cell>(word.read.load(kRelaxed));
-    const bool read_live = read.run >= actor.first_run();
-    if (access != Access::kLoad) {
-      if (read_live && (read.mask & mask) != 0 && !Before(read, warp, lane, actor, clocks)) {
-        return Found(read, word.read_site.load(kRelaxed), false, actor);
+  const size_t end = (offset + bytes + 1) / 2;
+  // The half before, as it was found and as it was left: mostly the next one has the same past.
+  uint64_t past_write = 0, past_read = 0, left_read = 0;
+  bool known = false;
+  for (size_t h = offset / 2; h < end; ++h) {
+    Word& word = cells_[h / 2];
+    const size_t half = h % 2;
+    const uint64_t write_bits = word.write[half].load(kRelaxed);
+    const uint64_t read_bits = word.read[half].load(kRelaxed);
+    if (!known || write_bits != past_write || read_bits != past_read) {
+      const auto write = std::bit_cast<Cell>(write_bits);
+      if (write.run >= actor.first_run() && (write.mask & mine.mask) != 0 &&
+          !(write.atomic != 0 && access == Access::kAtomic) &&
+          !Before(write, warp, lane, actor, clocks)) {
+        return Found(write, word.write_site[half].load(kRelaxed), true, actor);
       }
-      word.write.store(std::bit_cast<uint64_t>(mine), kRelaxed);
-      word.write_site.store(site_code, kRelaxed);
-      continue;
-    }
-    Cell next = mine;
-    if (read_live && !Before(read, warp, lane, actor, clocks)) {  // one cell stands for both reads
-      next.mask |= read.mask;
-      if (read.blocks != 0 || read.run != mine.run) {
-        next.blocks = 1;
-      } else if (read.warps != 0 || read.warp != warp) {
-        next.warps = 1;
-        next.tick = std::min(clocks.barriers(), kTicks);
+      const auto read = std::bit_cast<Cell>(read_bits);
+      const bool unordered =
+          read.run >= actor.first_run() && !Before(read, warp, lane, actor, clocks);
+      if (access != Access::kLoad) {
+        if (unordered && (read.mask & mine.mask) != 0)
+          return Found(read, word.read_site[half].load(kRelaxed), false, actor);
       } else {
-        next.lanes = 1;
+        Cell next = mine;
+        if (unordered) {  // one cell stands for both reads
+          next.mask |= read.mask;
+          if (read.blocks != 0 || read.run != mine.run) {
+            next.blocks = 1;
+          } else if (read.warps != 0 || read.warp != warp) {
+            next.warps = 1;
+            next.tick = std::min(clocks.barriers(), kTicks);
+          } else {
+            next.lanes = 1;
+          }
+        }
+        left_read = std::bit_cast<uint64_t>(next);
       }
+      past_write = write_bits;
+      past_read = read_bits;
+      known = true;
     }
-    word.read.store(std::bit_cast<uint64_t>(next), kRelaxed);
-    word.read_site.store(site_code, kRelaxed);
+    if (access != Access::kLoad) {
+      word.write[half].store(std::bit_cast<uint64_t>(mine), kRelaxed);
+      word.write_site[half].store(site_code, kRelaxed);
+    } else {
+      word.read[half].store(left_read, kRelaxed);
+      word.read_site[half].store(site_code, kRelaxed);
+    }
   }
   return {};
 }

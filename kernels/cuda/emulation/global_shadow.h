@@ -74,8 +74,10 @@ class GlobalActor {
   std::vector<Acquisition> acquired_;
 };
 
-// The last write and the last read of every 4-byte word of one allocation. Threads of several
-// workers use it at once; a lost update can hide a race but not invent one.
+// The last write and the last read of every half word of 2 bytes of one allocation: neighbours may
+// each work on their own 16-bit element. (Single bytes of one half are not told apart once several
+// threads have read them.) Threads of several workers use it at once; a lost update can hide a race
+// but not invent one.
 class GlobalShadow {
  public:
   explicit GlobalShadow(size_t bytes);
@@ -106,16 +108,16 @@ class GlobalShadow {
     uint64_t warps : 1 = 0;   // several warps of the block: `tick` counts the block's barriers
     uint64_t blocks : 1 = 0;  // several blocks
     uint64_t atomic : 1 = 0;
-    uint64_t mask : 4 = 0;
-    uint64_t tick : 14 = 0;  // since the block's base; the last value is "too many to tell"
+    uint64_t mask : 2 = 0;   // bytes of the half
+    uint64_t tick : 16 = 0;  // since the block's base; the last value is "too many to tell"
   };
   static_assert(sizeof(Cell) == 8);
-  static constexpr uint32_t kTicks = (1u << 14) - 1;
-  struct Word {
-    std::atomic<uint64_t> write;
-    std::atomic<uint64_t> read;
-    std::atomic<uint16_t> write_site;  // worker and site, 4 and 12 bits
-    std::atomic<uint16_t> read_site;
+  static constexpr uint32_t kTicks = (1u << 16) - 1;
+  struct Word {  // by half
+    std::atomic<uint64_t> write[2];
+    std::atomic<uint64_t> read[2];
+    std::atomic<uint16_t> write_site[2];  // worker and site, 4 and 12 bits
+    std::atomic<uint16_t> read_site[2];
   };
 
   static bool Before(const Cell& cell, uint32_t warp, uint32_t lane, const GlobalActor& actor,
