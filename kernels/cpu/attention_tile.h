@@ -3,6 +3,7 @@
 // micro-kernel does the arithmetic.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -73,11 +74,11 @@ class TileAttention {
   void Begin(int queries, Query&& query) {
     block_.queries = queries;
     for (int i = 0; i < kMaxAttendQueries; ++i) {
-      const float* from = i < queries ? query(i) : nullptr;
+      const int present = i < queries ? block_.head_dim : 0;
       float* to = q_ + i * block_.padded_dim;
-      for (int d = 0; d < block_.padded_dim; ++d)
-        to[d] = from != nullptr && d < block_.head_dim ? from[d] : 0.0f;
-      for (int d = 0; d < block_.padded_dim; ++d) out_[i * block_.padded_dim + d] = 0.0f;
+      if (present > 0) std::copy_n(query(i), present, to);
+      std::fill(to + present, to + block_.padded_dim, 0.0f);
+      std::fill_n(out_ + i * block_.padded_dim, block_.padded_dim, 0.0f);
       visible_[i] = 0;
       max_[i] = -std::numeric_limits<float>::infinity();
       sum_[i] = 0.0f;
@@ -106,8 +107,12 @@ class TileAttention {
     for (int i = 0; i < block_.queries; ++i) {
       float* to = out(i);
       const float* from = out_ + i * block_.padded_dim;
-      const bool any = max_[i] != -std::numeric_limits<float>::infinity();
-      for (int d = 0; d < block_.head_dim; ++d) to[d] = any ? from[d] / sum_[i] : 0.0f;
+      if (max_[i] == -std::numeric_limits<float>::infinity()) {
+        std::fill_n(to, block_.head_dim, 0.0f);
+        continue;
+      }
+      const float sum = sum_[i];
+      for (int d = 0; d < block_.head_dim; ++d) to[d] = from[d] / sum;
     }
   }
 
@@ -121,12 +126,20 @@ class TileAttention {
   AttendBlock block_;
 };
 
-// K and V of one head of a dense sequence, packed into blocks of 16, as DenseAttention needs them
-// on each thread.
-constexpr size_t DenseScratchBytes(int64_t keys, int64_t head_dim) {
+// Elements of K, or V, of one head of a dense sequence, packed into blocks of 16.
+constexpr size_t DenseHeadElements(int64_t keys, int64_t head_dim) {
   return static_cast<size_t>((keys + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens *
-                             head_dim) *
-         2 * sizeof(float);
+                             head_dim);
+}
+constexpr int64_t DenseKeyBlocks(int64_t keys) {
+  return (keys + kAttentionKeyBlock - 1) / kAttentionKeyBlock;
+}
+// What DenseAttention needs on each thread: K and V of a head, which keys are padding, and the
+// order of the rows.
+constexpr size_t DenseScratchBytes(int64_t keys, int64_t head_dim) {
+  return DenseHeadElements(keys, head_dim) * 2 * sizeof(float) +
+         static_cast<size_t>(DenseKeyBlocks(keys)) * sizeof(uint64_t) +
+         static_cast<size_t>(keys) * sizeof(int32_t);
 }
 
 }  // namespace tessera::cpu

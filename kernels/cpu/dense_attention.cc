@@ -1,6 +1,9 @@
 // DenseAttention: a thread packs K and V of one head into the cache's block layout on its scratch,
-// then works through that head's query tiles.
+// then works through that head's query tiles: real rows first, then padding rows, so that the
+// queries of all tiles but one see the same keys (a tile of both kinds takes several times as
+// long).
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/check.h"
 #include "kernels/cpu/attention_tile.h"
@@ -20,20 +23,34 @@ uint64_t PaddingBits(std::span<const uint8_t> padding, int64_t key, int64_t coun
 
 // [keys, D] with a row stride to K blocks [D][16] and V blocks [16][D]; the last block's absent
 // keys are zero.
-void PackHead(const DenseAttentionArgs& args, int64_t column, int64_t keys, bool round, float* k,
-              float* v) {
+template <bool kRound>
+void PackHead(const DenseAttentionArgs& args, int64_t column, int64_t keys, float* k, float* v) {
+  const auto operand = [](float x) { return kRound ? BF16ToFloat(FloatToBF16(x)) : x; };
   const int64_t dim = args.head_dim, padded = (keys + 15) / 16 * 16;
-  for (int64_t key = 0; key < padded; ++key) {
+  for (int64_t key = 0; key < keys; ++key) {
     const float* from_k = static_cast<const float*>(args.k.data) + key * args.k.stride[0] + column;
     const float* from_v = static_cast<const float*>(args.v.data) + key * args.v.stride[0] + column;
     float* to_k = k + key / 16 * 16 * dim + key % 16;
     float* to_v = v + key * dim;
-    for (int64_t d = 0; d < dim; ++d) {
-      const float k_value = key < keys ? from_k[d] : 0.0f, v_value = key < keys ? from_v[d] : 0.0f;
-      to_k[d * 16] = round ? BF16ToFloat(FloatToBF16(k_value)) : k_value;
-      to_v[d] = round ? BF16ToFloat(FloatToBF16(v_value)) : v_value;
-    }
+    for (int64_t d = 0; d < dim; ++d) to_k[d * 16] = operand(from_k[d]);
+    for (int64_t d = 0; d < dim; ++d) to_v[d] = operand(from_v[d]);
   }
+  for (int64_t key = keys; key < padded; ++key) {
+    float* to_k = k + key / 16 * 16 * dim + key % 16;
+    for (int64_t d = 0; d < dim; ++d) to_k[d * 16] = 0.0f;
+  }
+  std::memset(v + keys * dim, 0, static_cast<size_t>((padded - keys) * dim) * sizeof(float));
+}
+
+// Rows of the op, real ones first.
+void RealRowsFirst(std::span<const uint8_t> padding, int64_t row_begin, int64_t rows,
+                   int32_t* order) {
+  int64_t count = 0;
+  for (int pass = 0; pass < 2; ++pass)
+    for (int64_t row = 0; row < rows; ++row) {
+      const bool pads = !padding.empty() && padding[static_cast<size_t>(row_begin + row)] != 0;
+      if (pads == (pass == 1)) order[count++] = static_cast<int32_t>(row);
+    }
 }
 
 }  // namespace
@@ -68,13 +85,19 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
 
   pool_.Run(kv_heads * parts, [&](int64_t item, int worker) {
     const int64_t kv_head = item / parts;
-    const size_t head_elements = cpu::DenseScratchBytes(keys, dim) / (2 * sizeof(float));
+    const auto head_elements = static_cast<int64_t>(cpu::DenseHeadElements(keys, dim));
     auto* scratch =
         ThreadScratch<char>("DenseAttention", worker,
                             cpu::TileAttention::ScratchBytes() + cpu::DenseScratchBytes(keys, dim));
     auto* k = reinterpret_cast<float*>(scratch + cpu::TileAttention::ScratchBytes());
     float* v = k + head_elements;
-    PackHead(args, kv_head * dim, keys, operand_dtype_ == DType::kBF16, k, v);
+    auto* padding_bits = reinterpret_cast<uint64_t*>(v + head_elements);
+    for (int64_t key = 0; key < keys; key += kAttentionKeyBlock)
+      padding_bits[key / kAttentionKeyBlock] = PaddingBits(args.padding, key, keys);
+    auto* order = reinterpret_cast<int32_t*>(padding_bits + cpu::DenseKeyBlocks(keys));
+    operand_dtype_ == DType::kBF16 ? PackHead<true>(args, kv_head * dim, keys, k, v)
+                                   : PackHead<false>(args, kv_head * dim, keys, k, v);
+    RealRowsFirst(args.padding, args.row_begin, rows, order);
 
     cpu::TileAttention tile(kernels_, DType::kF32, static_cast<int>(dim), args.scale, scratch);
     const int64_t end = std::min(vectors, (item % parts + 1) * part_vectors);
@@ -82,7 +105,7 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
          vector += kernels_.attend_queries) {
       const int queries =
           static_cast<int>(std::min<int64_t>(kernels_.attend_queries, end - vector));
-      const auto row_of = [&](int i) { return (vector + i) / group; };
+      const auto row_of = [&](int i) { return int64_t{order[(vector + i) / group]}; };
       const auto column_of = [&](int i) { return (kv_head * group + (vector + i) % group) * dim; };
       const auto pads = [&](int i) {
         return !args.padding.empty() &&
@@ -90,7 +113,7 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
       };
       tile.Begin(queries, [&](int i) { return q + row_of(i) * args.q.stride[0] + column_of(i); });
       for (int64_t key = 0; key < keys; key += kAttentionKeyBlock) {
-        const uint64_t padding = PaddingBits(args.padding, key, keys);
+        const uint64_t padding = padding_bits[key / kAttentionKeyBlock];
         const uint64_t present = cpu::FirstKeys(keys - key);
         const auto blocks =
             static_cast<int>((std::min<int64_t>(keys - key, kAttentionKeyBlock) + 15) / 16);

@@ -19,26 +19,32 @@ namespace tessera::cpu {
 inline constexpr int kLanes = 16;
 static_assert(kLanes == kQuantLanes);
 
-// acc[r][p * 16 + lane] += sum over k ascending of a[k][r] * w[p][k][lane]: one chain of fp32
+// acc[r][p * 16 + lane] += sum over k ascending of a[r][k] * w[p][k][lane]: one chain of fp32
 // multiply-adds an element.
 struct MatMulTile {
   int rows = 0;    // 1 .. matmul_rows
   int panels = 0;  // 1 .. matmul_panels(rows)
   int64_t k_count = 0;
-  const float* a = nullptr;  // [k_count][rows]
+  const float* a = nullptr;  // [rows][a_stride]
+  int64_t a_stride = 0;
   const void* w = nullptr;   // of the table entry's format
   int64_t panel_stride = 0;  // elements from one panel to the next
   float* acc = nullptr;      // [rows][acc_stride]
   int64_t acc_stride = 0;
 };
 
-// out[i] = residual[i] + gate * act(acc[i] + bias[i]) for i in [0, n); null parts are left out.
-struct EpilogueRow {
-  const float* acc = nullptr;
-  const float* bias = nullptr;
-  const float* residual = nullptr;
-  float* out = nullptr;
+// out[r][i] = residual[r][i] + gate * act(acc[r][i] + bias[i]) for i in [0, n); null parts are left
+// out.
+struct EpilogueRows {
+  int64_t rows = 1;
   int64_t n = 0;
+  const float* acc = nullptr;  // [rows][acc_stride]
+  int64_t acc_stride = 0;
+  const float* bias = nullptr;
+  const float* residual = nullptr;  // [rows][residual_stride]
+  int64_t residual_stride = 0;
+  float* out = nullptr;  // [rows][out_stride]
+  int64_t out_stride = 0;
   float gate = 1.0f;
   Activation activation = Activation::kNone;
 };
@@ -100,7 +106,7 @@ struct Kernels {
   // tiles read them.
   void (*widen[kFormats])(const void* from, float* to, int64_t count) = {};
   void (*amx_tile)(const AmxTile&) = nullptr;
-  void (*epilogue)(const EpilogueRow&) = nullptr;
+  void (*epilogue)(const EpilogueRows&) = nullptr;
   QuantKernels quant;  // int8 and int4 weights
 
   void (*gated_activation)(Activation, const float* gate, const float* up, float* out,

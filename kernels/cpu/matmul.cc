@@ -1,6 +1,6 @@
-// MatMul: operand rows are packed once (and rounded to the operand dtype), then items of a few
-// panels are handed to the threads; each streams its panels through all row tiles. An output
-// element is one chain of multiply-adds in ascending k, whoever computes it and however K is
+// MatMul: items of a few panels are handed to the threads; each streams its panels through all row
+// tiles. fp32 operand rows are read where they stand, others are rounded once into scratch. An
+// output element is one chain of multiply-adds in ascending k, whoever computes it and however K is
 // blocked: blocking stores and reloads the fp32 accumulators.
 #include "kernels/cpu/matmul.h"
 
@@ -25,24 +25,6 @@ int MostPanels(const Kernels& kernels) {
   return most;
 }
 
-// Rows of [R, K] as tiles [tile][k][tile_rows], absent rows zero.
-void PackOperand(const float* x, int64_t stride, int64_t rows, int64_t k, int tile_rows, bool round,
-                 float* to) {
-  for (int r = 0; r < tile_rows; ++r) {
-    float* out = to + r;
-    if (r >= rows) {
-      for (int64_t i = 0; i < k; ++i) out[i * tile_rows] = 0.0f;
-      continue;
-    }
-    const float* row = x + r * stride;
-    if (round) {
-      for (int64_t i = 0; i < k; ++i) out[i * tile_rows] = BF16ToFloat(FloatToBF16(row[i]));
-    } else {
-      for (int64_t i = 0; i < k; ++i) out[i * tile_rows] = row[i];
-    }
-  }
-}
-
 // Rows of [R, K] as bf16 [row][stored_k], absent rows and columns zero.
 void PackOperandBF16(const float* row, int64_t k, int64_t stored_k, uint16_t* to) {
   int64_t i = 0;
@@ -51,16 +33,38 @@ void PackOperandBF16(const float* row, int64_t k, int64_t stored_k, uint16_t* to
   for (; i < stored_k; ++i) to[i] = 0;
 }
 
+// The finished sums of a few rows and one item, as the epilogue takes them.
+EpilogueRows Finished(const MatMulArgs& args, int64_t row, int64_t rows, int64_t column, int64_t n,
+                      const float* acc, int64_t acc_stride) {
+  const auto* residual = static_cast<const float*>(args.residual.data);
+  const int64_t residual_stride = residual == nullptr ? 0 : args.residual.stride[0];
+  return {.rows = rows,
+          .n = n,
+          .acc = acc,
+          .acc_stride = acc_stride,
+          .bias = args.bias == nullptr ? nullptr : args.bias + column,
+          .residual = residual == nullptr ? nullptr : residual + row * residual_stride + column,
+          .residual_stride = residual_stride,
+          .out = static_cast<float*>(args.out.data) + row * args.out.stride[0] + column,
+          .out_stride = args.out.stride[0],
+          .gate = args.gate,
+          .activation = args.activation};
+}
+
 }  // namespace
+
+int64_t MatMulRowBlock(int64_t k) {
+  return std::clamp(kOperandBlock / std::max<int64_t>(k, 1), kRowBlock, kMostRowBlock);
+}
 
 size_t MatMulThreadScratchBytes(const Kernels& kernels) {
   const int64_t columns = MostPanels(kernels) * kLanes;
-  return static_cast<size_t>(columns * (kRowBlock + kLanes * 2 + kInnerBlock)) * sizeof(float);
+  return static_cast<size_t>(columns * (kMostRowBlock + kLanes * 2 + kWholeInner)) * sizeof(float);
 }
 
 size_t MatMulSharedScratchBytes(const Kernels& kernels, int64_t k) {
-  return static_cast<size_t>((kRowBlock + std::max(32, kernels.matmul_rows)) * RoundUp(k, 32)) *
-         sizeof(float);
+  const int64_t rows = MatMulRowBlock(k) + std::max(32, kernels.matmul_rows);
+  return static_cast<size_t>(rows * RoundUp(k, 32)) * sizeof(float);
 }
 
 }  // namespace cpu
@@ -78,7 +82,7 @@ void CpuBackend::MatMul(const MatMulArgs& args) {
   if (args.residual.data != nullptr) check.View("residual", args.residual, "RN", DType::kF32);
   check.True(w.layout() != cpu::Layout::kRows, "w", "a matrix packed for matmul", 0);
   const bool quant = w.layout() == cpu::Layout::kQuant;
-  const int64_t block = quant ? cpu::kQuantRowBlock : cpu::kRowBlock;
+  const int64_t block = quant ? cpu::kQuantRowBlock : cpu::MatMulRowBlock(w.k());
   for (int64_t row = 0; row < check['R']; row += block) {
     const int64_t rows = std::min(block, check['R'] - row);
     if (quant) {
@@ -92,16 +96,7 @@ void CpuBackend::MatMul(const MatMulArgs& args) {
 
 void CpuBackend::Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n,
                         const float* acc) {
-  const float* residual = static_cast<const float*>(args.residual.data);
-  kernels_.epilogue({.acc = acc,
-                     .bias = args.bias == nullptr ? nullptr : args.bias + column,
-                     .residual = residual == nullptr
-                                     ? nullptr
-                                     : residual + row * args.residual.stride[0] + column,
-                     .out = static_cast<float*>(args.out.data) + row * args.out.stride[0] + column,
-                     .n = n,
-                     .gate = args.gate,
-                     .activation = args.activation});
+  kernels_.epilogue(cpu::Finished(args, row, 1, column, n, acc, n));
 }
 
 void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w,
@@ -115,13 +110,20 @@ void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix
   const int group = kernels_.matmul_panels(tile_rows);
   const int64_t groups = (w.panels() + group - 1) / group;
 
-  auto* a = shared_.Get<float>("MatMul", static_cast<size_t>(tiles * tile_rows * k));
-  const auto* x = static_cast<const float*>(args.x.data) + row_begin * args.x.stride[0];
-  ForRows(tiles, tile_rows * k, [&](int64_t tile) {
-    cpu::PackOperand(x + tile * tile_rows * args.x.stride[0], args.x.stride[0],
-                     rows - tile * tile_rows, k, tile_rows, operand_dtype_ == DType::kBF16,
-                     a + tile * tile_rows * k);
-  });
+  const auto* a = static_cast<const float*>(args.x.data) + row_begin * args.x.stride[0];
+  int64_t a_stride = args.x.stride[0];
+  if (operand_dtype_ == DType::kBF16) {
+    auto* rounded = shared_.Get<float>("MatMul", static_cast<size_t>(rows * k));
+    ForRows(rows, k, [&, from = a, stride = a_stride](int64_t row) {
+      for (int64_t i = 0; i < k; ++i)
+        rounded[row * k + i] = BF16ToFloat(FloatToBF16(from[row * stride + i]));
+    });
+    a = rounded;
+    a_stride = k;
+  }
+  // The last tile is as tall as the others and ends with the rows: it computes some of the rows
+  // before it again and writes only its own.
+  const auto tile_row = [&](int64_t tile) { return std::min(tile * tile_rows, rows - tile_rows); };
 
   // Narrow matrices are cut by rows too, so that every thread has work.
   const int64_t cuts =
@@ -133,43 +135,62 @@ void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix
     const int64_t tile_begin = item / groups * cut_tiles,
                   tile_end = std::min(tiles, tile_begin + cut_tiles);
     if (tile_begin >= tile_end) return;
-    const int64_t acc_stride = int64_t{group} * kLanes;
+    const int64_t acc_stride = int64_t{group} * kLanes, acc_tile = tile_rows * acc_stride;
+    const int64_t acc_elements = acc_stride * (cpu::kMostRowBlock + kLanes * 2);
     auto* acc = ThreadScratch<float>(
-        "MatMul", worker,
-        static_cast<size_t>(acc_stride * (cpu::kRowBlock + kLanes * 2 + cpu::kInnerBlock)));
-    float* wide = acc + acc_stride * (cpu::kRowBlock + kLanes * 2);
-    std::memset(
-        acc, 0,
-        static_cast<size_t>((tile_end - tile_begin) * tile_rows * acc_stride) * sizeof(float));
+        "MatMul", worker, static_cast<size_t>(acc_elements + acc_stride * cpu::kWholeInner));
+    float* wide = acc + acc_elements;
 
     const bool widen = format != 0 && tile_end - tile_begin >= 3;
-    const int64_t inner = tile_end - tile_begin == 1 ? k : cpu::kInnerBlock;
     const auto* panel =
         static_cast<const char*>(w.data()) + first_panel * w.panel_elements() * element;
-    for (int64_t k_begin = 0; k_begin < k; k_begin += inner) {
-      const int64_t k_count = std::min(inner, k - k_begin);
-      const char* block = panel + k_begin * kLanes * element;
-      if (widen)
-        for (int p = 0; p < panels; ++p)
-          kernels_.widen[format](block + p * w.panel_elements() * element,
-                                 wide + p * k_count * kLanes, k_count * kLanes);
-      for (int64_t tile = tile_begin; tile < tile_end; ++tile)
-        kernels_.matmul_tile[widen ? 0 : format](
-            {.rows = tile_rows,
-             .panels = panels,
-             .k_count = k_count,
-             .a = a + (tile * k + k_begin) * tile_rows,
-             .w = widen ? static_cast<const void*>(wide) : block,
-             .panel_stride = widen ? k_count * kLanes : w.panel_elements(),
-             .acc = acc + (tile - tile_begin) * tile_rows * acc_stride,
-             .acc_stride = acc_stride});
-    }
     const int64_t column = first_panel * kLanes;
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
-    const int64_t row_end = std::min(rows, tile_end * tile_rows);
-    for (int64_t row = tile_begin * tile_rows; row < row_end; ++row)
-      Finish(args, row_begin + row, column, columns,
-             acc + (row - tile_begin * tile_rows) * acc_stride);
+    const auto start = [&](float* to, int64_t count) {
+      std::memset(to, 0, static_cast<size_t>(count * acc_tile) * sizeof(float));
+    };
+    const auto load = [&](int64_t k_begin, int64_t k_count) {
+      if (!widen) return;
+      for (int p = 0; p < panels; ++p)
+        kernels_.widen[format](panel + (k_begin * kLanes + p * w.panel_elements()) * element,
+                               wide + p * k_count * kLanes, k_count * kLanes);
+    };
+    const auto multiply = [&](int64_t tile, int64_t k_begin, int64_t k_count, float* sums) {
+      kernels_.matmul_tile[widen ? 0 : format](
+          {.rows = tile_rows,
+           .panels = panels,
+           .k_count = k_count,
+           .a = a + tile_row(tile) * a_stride + k_begin,
+           .a_stride = a_stride,
+           .w = widen ? static_cast<const void*>(wide) : panel + k_begin * kLanes * element,
+           .panel_stride = widen ? k_count * kLanes : w.panel_elements(),
+           .acc = sums,
+           .acc_stride = acc_stride});
+    };
+    const auto finish = [&](int64_t tile, const float* sums) {
+      const int64_t row = tile * tile_rows, count = std::min<int64_t>(tile_rows, rows - row);
+      kernels_.epilogue(cpu::Finished(args, row_begin + row, count, column, columns,
+                                      sums + (row - tile_row(tile)) * acc_stride, acc_stride));
+    };
+
+    if (tile_end - tile_begin == 1 || k <= cpu::kWholeInner) {
+      load(0, k);
+      for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+        start(acc, 1);
+        multiply(tile, 0, k, acc);
+        finish(tile, acc);
+      }
+      return;
+    }
+    start(acc, tile_end - tile_begin);
+    for (int64_t k_begin = 0; k_begin < k; k_begin += cpu::kInnerBlock) {
+      const int64_t k_count = std::min(cpu::kInnerBlock, k - k_begin);
+      load(k_begin, k_count);
+      for (int64_t tile = tile_begin; tile < tile_end; ++tile)
+        multiply(tile, k_begin, k_count, acc + (tile - tile_begin) * acc_tile);
+    }
+    for (int64_t tile = tile_begin; tile < tile_end; ++tile)
+      finish(tile, acc + (tile - tile_begin) * acc_tile);
   });
 }
 
@@ -208,8 +229,7 @@ void CpuBackend::MatMulAmx(const MatMulArgs& args, const cpu::CpuPackedMatrix& w
                            .acc_stride = kAccStride});
     const int64_t column = first_panel * kLanes;
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
-    for (int64_t row = 0; row < rows; ++row)
-      Finish(args, row_begin + row, column, columns, acc + row * kAccStride);
+    kernels_.epilogue(cpu::Finished(args, row_begin, rows, column, columns, acc, kAccStride));
   });
 }
 

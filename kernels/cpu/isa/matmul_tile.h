@@ -37,15 +37,17 @@ TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
       acc[r][p] = V::Load(out + r * tile.acc_stride + p * kLanes);
     });
   });
-  const float* a = tile.a;
-  for (int64_t k = 0; k < tile.k_count; ++k, a += kRows, w += kLanes) {
+  const float* a[kRows];
+  Unroll<V, kRows>([&](auto r)
+                       __attribute__((always_inline)) { a[r] = tile.a + r * tile.a_stride; });
+  for (int64_t k = 0; k < tile.k_count; ++k, w += kLanes) {
     V line[kPanels];
     Unroll<V, kPanels>([&](auto p) __attribute__((always_inline)) {
       line[p] = Format::Load(w + p * stride);
       if constexpr (kRows <= 2) __builtin_prefetch(w + p * stride + kAhead * kLanes);
     });
     Unroll<V, kRows>([&](auto r) __attribute__((always_inline)) {
-      const V x = V::Set1(a[r]);
+      const V x = V::Set1(a[r][k]);
       Unroll<V, kPanels>([&](auto p) __attribute__((always_inline)) {
         acc[r][p] = V::Fma(x, line[p], acc[r][p]);
       });

@@ -8,16 +8,22 @@
 namespace tessera::cpu {
 
 template <typename V>
-void EpilogueBody(const EpilogueRow& row) {
-  WithActivation<V>(row.activation, [&](auto activation) {
-    const V gate = V::Set1(row.gate);
-    ForLanes<V>(row.n, [&](int64_t i, auto load, auto store) {
-      V y = load(row.acc + i);
-      if (row.bias != nullptr) y = y + load(row.bias + i);
-      y = Act<V, decltype(activation)::value>(y) * gate;
-      if (row.residual != nullptr) y = y + load(row.residual + i);
-      store(row.out + i, y);
-    });
+void EpilogueBody(const EpilogueRows& rows) {
+  WithActivation<V>(rows.activation, [&](auto activation) {
+    const V gate = V::Set1(rows.gate);
+    for (int64_t r = 0; r < rows.rows; ++r) {
+      const float* acc = rows.acc + r * rows.acc_stride;
+      const float* residual =
+          rows.residual == nullptr ? nullptr : rows.residual + r * rows.residual_stride;
+      float* out = rows.out + r * rows.out_stride;
+      ForLanes<V>(rows.n, [&](int64_t i, auto load, auto store) {
+        V y = load(acc + i);
+        if (rows.bias != nullptr) y = y + load(rows.bias + i);
+        y = Act<V, decltype(activation)::value>(y) * gate;
+        if (residual != nullptr) y = y + load(residual + i);
+        store(out + i, y);
+      });
+    }
   });
 }
 

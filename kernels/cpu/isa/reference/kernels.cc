@@ -36,7 +36,7 @@ void Tile(const MatMulTile& tile) {
       for (int lane = 0; lane < kLanes; ++lane) row_of_w[lane] = Format::Load(w[k * kLanes + lane]);
       for (int r = 0; r < tile.rows; ++r) {
         float* acc = tile.acc + r * tile.acc_stride + p * kLanes;
-        const float a = tile.a[k * tile.rows + r];
+        const float a = tile.a[r * tile.a_stride + k];
         for (int lane = 0; lane < kLanes; ++lane) acc[lane] += a * row_of_w[lane];
       }
     }
@@ -62,15 +62,16 @@ float Act(Activation activation, float x) {
   return x;
 }
 
-void Epilogue(const EpilogueRow& row) {
-  for (int64_t i = 0; i < row.n; ++i) {
-    float y = row.acc[i];
-    if (row.bias != nullptr) y += row.bias[i];
-    y = Act(row.activation, y);
-    if (row.gate != 1.0f) y *= row.gate;
-    if (row.residual != nullptr) y += row.residual[i];
-    row.out[i] = y;
-  }
+void Epilogue(const EpilogueRows& rows) {
+  for (int64_t r = 0; r < rows.rows; ++r)
+    for (int64_t i = 0; i < rows.n; ++i) {
+      float y = rows.acc[r * rows.acc_stride + i];
+      if (rows.bias != nullptr) y += rows.bias[i];
+      y = Act(rows.activation, y);
+      if (rows.gate != 1.0f) y *= rows.gate;
+      if (rows.residual != nullptr) y += rows.residual[r * rows.residual_stride + i];
+      rows.out[r * rows.out_stride + i] = y;
+    }
 }
 
 void GatedActivation(Activation activation, const float* gate, const float* up, float* out,
