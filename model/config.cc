@@ -203,9 +203,9 @@ Result<std::vector<int>> ReadCrossLayers(const ObjectReader& reader, int layers)
     }
   }
   const std::set<int64_t> distinct(list->begin(), list->end());
-  if (distinct.empty() || distinct.size() == static_cast<size_t>(layers)) {
+  if (distinct.empty()) {
     return reader.Wrong("config: value out of range", "cross_attention_layers",
-                        fmt::format("1 to {} of the {} layers", layers - 1, layers));
+                        fmt::format("1 to {} of the {} layers", layers, layers));
   }
   return std::vector<int>(distinct.begin(), distinct.end());
 }

@@ -39,8 +39,10 @@ Result<PoolSizes> PlanPools(const ModelInfo& info, size_t bytes, int contexts, i
   sizes.cross_pages =
       std::max(least.cross_pages, static_cast<int>(static_cast<double>(most_cross) * share));
   const size_t left = bytes - PoolBytes(info, {.self_pages = 0, .cross_pages = sizes.cross_pages});
-  sizes.self_pages = static_cast<int>(std::min<int64_t>(
-      most_self, static_cast<int64_t>(left / static_cast<size_t>(info.self_kv.page_bytes()))));
+  // Where every layer is a cross-attention layer, pages of text hold nothing and only count.
+  const int64_t self_page = std::max<int64_t>(1, info.self_kv.page_bytes());
+  sizes.self_pages =
+      static_cast<int>(std::min<int64_t>(most_self, static_cast<int64_t>(left) / self_page));
   if (sizes.self_pages < least.self_pages) {
     sizes.self_pages = least.self_pages;
     const size_t rest = bytes - PoolBytes(info, {.self_pages = sizes.self_pages, .cross_pages = 0});
