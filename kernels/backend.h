@@ -38,12 +38,17 @@ class PackedMatrix {
   const size_t bytes_;
 };
 
+class CodeSource;  // kernels/code_source.h
+
 // A tensor in a file mapping: rows of `columns` contiguous elements, possibly unaligned.
 struct SourceMatrix {
   const void* data = nullptr;
   DType dtype = DType::kF32;  // fp32, fp16 or bf16
   int64_t rows = 0;
   int64_t columns = 0;
+  // Weights that are stored as codes, only for backends that take them; `data` is null then, and
+  // `dtype` what they become where codes cannot be kept.
+  const CodeSource* codes = nullptr;
 };
 
 struct PackSpec {
@@ -119,9 +124,11 @@ class Backend {
   virtual void EndGraph() {}
 
   // Sources are stacked on axis 0 (n rows in all, same number of columns): fused QKV and gate-up
-  // are n = 3 and n = 2.
+  // are n = 3 and n = 2. Codes are kept as they are where the format of the spec, or kAuto, has
+  // room for those of all sources (FormatOfCodes).
   virtual Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                                      const PackSpec& spec) = 0;
+  virtual bool takes_codes() const { return false; }  // SourceMatrix::codes
 
   virtual void MatMul(const MatMulArgs&) = 0;
   virtual void RmsNorm(const RmsNormArgs&) = 0;

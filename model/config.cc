@@ -352,15 +352,8 @@ Result<ModelConfig> ModelConfig::FromHf(std::string_view json, std::string_view 
     text = nested;
   }
   for (const ObjectReader* reader : {&root, static_cast<const ObjectReader*>(&text)}) {
-    if (reader->Has("quantization_config")) {
-      const Json* quantized = reader->Find("quantization_config");
-      const bool named = quantized->is_object() && quantized->contains("quant_method");
-      return Invalid(
-          "config: quantised checkpoints are not supported",
-          {.field = reader->Path("quantization_config"),
-           .limit = "none",
-           .value = named ? DescribeJson((*quantized)["quant_method"]) : DescribeJson(*quantized)});
-    }
+    TESSERA_TRY(auto quantization, QuantizationConfig::Read(*reader));
+    if (quantization) config.quantization = quantization;
   }
   TESSERA_TRY(config.stored_dtype, ReadStoredDType(root, text));
   TESSERA_TRY(config.text, ReadText(text, mllama ? kMllamaDefaults : kLlamaDefaults, mllama));

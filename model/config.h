@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "kernels/ops.h"
+#include "model/quantized_config.h"
 
 namespace tessera {
 
@@ -85,6 +86,7 @@ struct ModelConfig {
   TextConfig text;
   std::optional<VisionConfig> vision;
   int32_t image_token_id = -1;
+  std::optional<QuantizationConfig> quantization;  // of weights that come as codes
 
   // `file` names the text in errors.
   static Result<ModelConfig> FromHf(std::string_view json, std::string_view file = "config.json");

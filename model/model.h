@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -109,6 +110,9 @@ struct LoadOptions {
   double encode_unit_flops = 4e9;
   // Called now and then with the share of bytes packed, 0..1; may be empty.
   std::function<void(double)> progress;
+  // Called with a line that operators should read, e.g. what became of quantised weights; may be
+  // empty.
+  std::function<void(std::string_view)> note;
 };
 
 // Loads a Hugging Face directory: config.json and safetensors. Every missing, extra or wrongly
@@ -117,11 +121,12 @@ struct LoadOptions {
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory,
                                                Backend& backend, const LoadOptions& options);
 
-// Reads config.json alone and checks it: for --check-config and for planning memory before anything
-// is allocated.
+// Reads config.json alone and checks it, and where weights are quantised the headers of the files:
+// for --check-config and for planning memory before anything is allocated.
 struct ModelPlan {
   ModelInfo info;
   size_t weight_bytes = 0;  // after packing in the given format
+  std::string stored;       // how quantised weights are stored; empty: they are not
 };
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options);
 

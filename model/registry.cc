@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "model/architectures/architectures.h"
 #include "model/config_reader.h"
@@ -112,10 +113,11 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
   std::vector<ExpectedTensor> expected = ExpectedTensors(config);
   ModelInfo info = MakeInfo(config, expected, options.kv_dtype, unseen_rows);
   TESSERA_TRY(const std::vector<BoundTensor> bound,
-              BindTensors(std::move(expected), checkpoint.tensors()));
+              BindTensors(std::move(expected), checkpoint.tensors(), config.quantization));
   TESSERA_TRY(Weights weights,
-              Weights::Load(bound, checkpoint, config, backend,
-                            {.format = options.format, .progress = options.progress}));
+              Weights::Load(
+                  bound, checkpoint, config, backend,
+                  {.format = options.format, .progress = options.progress, .note = options.note}));
   // A unit beside the rows of small models may not be what a step of theirs takes many times over.
   const double unit = std::min(options.encode_unit_flops, 16 * info.flops_per_token);
   return architecture->make({std::move(config), std::move(info), std::move(weights), unit},
@@ -128,12 +130,30 @@ Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOp
   const std::vector<ExpectedTensor> tensors = ExpectedTensors(config);
   ModelPlan plan{.info = MakeInfo(config, tensors, options.kv_dtype, unseen_rows)};
   const double element = PackedElementBytes(options.format, config.stored_dtype);
+  std::unordered_set<std::string> codes;  // names of tensors that stay codes
+  double code = element;
+  if (config.quantization) {
+    const QuantizationConfig& q = *config.quantization;
+    plan.stored = q.Describe();
+    TESSERA_TRY(const Checkpoint checkpoint, Checkpoint::Open(directory));
+    TESSERA_TRY(const std::vector<BoundTensor> bound,
+                BindTensors(tensors, checkpoint.tensors(), q));
+    for (const BoundTensor& tensor : bound)
+      if (tensor.quantized) codes.insert(tensor.expected.names.front());
+    if (options.format == WeightFormat::kAuto)
+      code = q.bits / 8.0 +
+             (q.bits == 8 && q.group == 0 ? 0.0 : 4.0 / std::clamp<int64_t>(q.group, 32, 128));
+  }
   double bytes = 4.0 * config.text.max_context * config.text.head_dim;  // cosines and sines
   for (const ExpectedTensor& tensor : tensors) {
     const PackRule rule = tensor.row->rule;
     const bool packed =
         rule == PackRule::kMatrix || rule == PackRule::kTable || rule == PackRule::kStatesMatrix;
-    if (tensor.required) bytes += static_cast<double>(tensor.elements()) * (packed ? element : 4.0);
+    if (tensor.required)
+      bytes += static_cast<double>(tensor.elements()) * (!packed ? 4.0
+                                                         : codes.contains(tensor.names.front())
+                                                             ? code
+                                                             : element);
   }
   plan.weight_bytes = static_cast<size_t>(bytes);
   return plan;

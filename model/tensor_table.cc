@@ -378,6 +378,12 @@ std::string WithLayer(std::string_view name, int layer) {
   return fmt::format("{}{}{}", name.substr(0, mark), layer, name.substr(mark + 1));
 }
 
+// Matrices that no other code reads element by element.
+bool CanBeCodes(const ExpectedTensor& tensor) {
+  const PackRule rule = tensor.row->rule;
+  return tensor.shape.size() == 2 && (rule == kMatrix || rule == kTable || rule == kStatesMatrix);
+}
+
 // "missing (3): a, b, c": at most some names in full, the rest counted.
 void Report(std::string& text, std::string_view what, const std::vector<std::string>& names) {
   constexpr size_t kShown = 8;
@@ -426,46 +432,61 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
   return expected;
 }
 
-Result<std::vector<BoundTensor>> BindTensors(std::vector<ExpectedTensor> expected,
-                                             std::span<const TensorEntry* const> entries) {
+std::vector<const TensorEntry*> BoundTensor::entries() const {
+  return quantized ? quantized.all() : std::vector<const TensorEntry*>{entry};
+}
+
+Result<std::vector<BoundTensor>> BindTensors(
+    std::vector<ExpectedTensor> expected, std::span<const TensorEntry* const> entries,
+    const std::optional<QuantizationConfig>& quantization) {
   std::unordered_map<std::string_view, const TensorEntry*> by_name;
   for (const TensorEntry* entry : entries) by_name.emplace(entry->name, entry);
-  std::vector<std::string> missing, misshaped, mistyped, extra;
+  const auto find = [&](const std::string& name) {
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : found->second;
+  };
+  BindProblems problems;
   std::vector<BoundTensor> bound;
   std::unordered_set<const TensorEntry*> used;
   for (ExpectedTensor& tensor : expected) {
-    const TensorEntry* entry = nullptr;
+    BoundTensor found;
     for (const std::string& name : tensor.names) {
-      const auto found = by_name.find(name);
-      if (found == by_name.end()) continue;
-      if (entry == nullptr) {
-        entry = found->second;
-        used.insert(entry);
+      if (quantization && CanBeCodes(tensor)) {
+        found.quantized =
+            BindQuantized(name, tensor.shape[0], tensor.shape[1], *quantization, find, problems);
       }
+      found.entry = found.quantized ? found.quantized.codes : find(name);
+      if (found.entry != nullptr) break;
     }
-    if (entry == nullptr) {
-      if (tensor.required) missing.push_back(tensor.names.front());
+    if (found.entry == nullptr) {
+      if (tensor.required) problems.missing.push_back(tensor.names.front());
       continue;
     }
-    if (entry->shape != tensor.shape) {
-      misshaped.push_back(fmt::format("{} is [{}], expected [{}]", entry->name,
-                                      fmt::join(entry->shape, ", "),
-                                      fmt::join(tensor.shape, ", ")));
+    if (!found.quantized) {
+      const TensorEntry& entry = *found.entry;
+      if (entry.shape != tensor.shape) {
+        problems.misshaped.push_back(fmt::format("{} is [{}], expected [{}]", entry.name,
+                                                 fmt::join(entry.shape, ", "),
+                                                 fmt::join(tensor.shape, ", ")));
+      }
+      if (entry.dtype != "F32" && entry.dtype != "F16" && entry.dtype != "BF16") {
+        problems.mistyped.push_back(
+            fmt::format("{} is {}, expected F32, F16 or BF16", entry.name, entry.dtype));
+      }
     }
-    if (entry->dtype != "F32" && entry->dtype != "F16" && entry->dtype != "BF16") {
-      mistyped.push_back(fmt::format("{} is {}", entry->name, entry->dtype));
-    }
-    bound.push_back({std::move(tensor), entry});
+    for (const TensorEntry* entry : found.entries()) used.insert(entry);
+    found.expected = std::move(tensor);
+    bound.push_back(std::move(found));
   }
   for (const TensorEntry* entry : entries) {
-    if (!used.contains(entry) && !IsHarmless(entry->name)) extra.push_back(entry->name);
+    if (!used.contains(entry) && !IsHarmless(entry->name)) problems.extra.push_back(entry->name);
   }
-  std::string problems;
-  Report(problems, "missing", missing);
-  Report(problems, "wrong shape", misshaped);
-  Report(problems, "wrong dtype, F32, F16 or BF16 expected", mistyped);
-  Report(problems, "not part of the model", extra);
-  if (!problems.empty()) return Invalid("the weights do not fit config.json", {.detail = problems});
+  std::string text;
+  Report(text, "missing", problems.missing);
+  Report(text, "wrong shape", problems.misshaped);
+  Report(text, "wrong dtype", problems.mistyped);
+  Report(text, "not part of the model", problems.extra);
+  if (!text.empty()) return Invalid("the weights do not fit config.json", {.detail = text});
   return bound;
 }
 

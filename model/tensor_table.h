@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 
 #include "base/error.h"
 #include "model/config.h"
+#include "model/quantized_tensor.h"
 #include "model/safetensors.h"
 
 namespace tessera {
@@ -139,12 +141,17 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config);
 
 struct BoundTensor {
   ExpectedTensor expected;
-  const TensorEntry* entry = nullptr;
+  const TensorEntry* entry = nullptr;  // of codes their own
+  QuantizedParts quantized;            // where the checkpoint stores codes
+
+  std::vector<const TensorEntry*> entries() const;
 };
 // Pairs expected tensors with a checkpoint's. All that is missing, of the wrong shape or dtype,
 // there twice or unknown is listed by name in one error; buffers that old checkpoints carry and no
-// model reads (rotary inv_freq) are skipped.
-Result<std::vector<BoundTensor>> BindTensors(std::vector<ExpectedTensor> expected,
-                                             std::span<const TensorEntry* const> entries);
+// model reads (rotary inv_freq) are skipped. With `quantization` every matrix may come as codes
+// instead: which do is the checkpoint's to say, tensor by tensor.
+Result<std::vector<BoundTensor>> BindTensors(
+    std::vector<ExpectedTensor> expected, std::span<const TensorEntry* const> entries,
+    const std::optional<QuantizationConfig>& quantization = std::nullopt);
 
 }  // namespace tessera

@@ -1,5 +1,7 @@
 #include "model/weights.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -36,6 +38,39 @@ SourceMatrix SourceOf(const BoundTensor& tensor) {
           .columns = tensor.expected.elements() / rows};
 }
 
+// A source of codes as numbers of its dtype, for who takes no codes.
+std::vector<std::byte> NumbersOf(SourceMatrix& source) {
+  std::vector<std::byte> numbers(static_cast<size_t>(source.rows * source.columns) *
+                                 SizeOf(source.dtype));
+  std::vector<float> row(static_cast<size_t>(source.columns));
+  std::byte* to = numbers.data();
+  for (int64_t r = 0; r < source.rows; ++r) {
+    source.codes->Dequantize(r, 1, row.data());
+    if (source.dtype == DType::kF32) {
+      std::memcpy(to, row.data(), row.size() * 4);
+      to += row.size() * 4;
+      continue;
+    }
+    for (const float value : row) {
+      const uint16_t bits = source.dtype == DType::kBF16 ? FloatToBF16(value) : FloatToF16(value);
+      std::memcpy(to, &bits, 2);
+      to += 2;
+    }
+  }
+  source.codes = nullptr;
+  source.data = numbers.data();
+  return numbers;
+}
+
+// What of a checkpoint's codes is kept and what is not, in one line; empty: none.
+std::string NoteOnCodes(size_t kept, size_t turned, const QuantizationConfig& config) {
+  if (kept + turned == 0) return "";
+  std::string text = "weights: " + config.Describe();
+  if (kept > 0) text += fmt::format("; {} matrices keep their codes", kept);
+  if (turned > 0) text += fmt::format("; {} matrices are dequantised", turned);
+  return text;
+}
+
 bool SameBytes(const TensorEntry& a, const TensorEntry& b) {
   return a.dtype == b.dtype && a.bytes() == b.bytes() &&
          std::memcmp(a.data, b.data, a.bytes()) == 0;
@@ -52,41 +87,75 @@ Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Che
   for (const BoundTensor& tensor : tensors) {
     by_slot[{tensor.expected.group, tensor.expected.layer, tensor.expected.row->slot}].push_back(
         tensor);
-    total += tensor.entry->bytes();
+    for (const TensorEntry* entry : tensor.entries()) total += entry->bytes();
   }
+  // All are checked before any is packed.
+  Codes codes;
+  for (const BoundTensor& tensor : tensors) {
+    if (!tensor.quantized) continue;
+    TESSERA_TRY(codes[tensor.entry],
+                MakeCodeSource(tensor.quantized, tensor.expected.shape[0], tensor.expected.shape[1],
+                               *config.quantization));
+  }
+  size_t kept = 0, turned = 0;
   const Key embedding{Group::kModel, 0, Slot::kEmbedding}, head{Group::kModel, 0, Slot::kHead};
   // A tied checkpoint may carry the head all the same: equal bytes are one matrix, others count (as
   // in transformers 5)
   const auto stored_head = by_slot.find(head);
   bool tied = stored_head == by_slot.end();
-  if (!tied && config.text.tied_head &&
+  if (!tied && config.text.tied_head && !stored_head->second.front().quantized &&
       SameBytes(*stored_head->second.front().entry, *by_slot.at(embedding).front().entry)) {
     by_slot.erase(stored_head);
     tied = true;
   }
   for (const auto& [key, parts] : by_slot) {
-    Result<void> added = weights.Add(key, parts, config, backend, options.format, tied);
+    Result<void> added = weights.Add(key, parts, codes, config, backend, options.format, tied);
     if (!added) {
       Error error = added.error();
       // The backend knows numbers, not names.
       if (error.field == "weights") error.detail = "in " + parts.front().entry->name;
       return tl::unexpected<Error>(std::move(error));
     }
+    if (parts.front().quantized) {
+      const WeightFormat format =
+          weights.Matrix(std::get<0>(key), std::get<1>(key), std::get<2>(key))->format();
+      const bool same =
+          format == (config.quantization->bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4);
+      ++(same && backend.takes_codes() ? kept : turned);
+    }
     for (const BoundTensor& part : parts) {
-      done += part.entry->bytes();
-      checkpoint.Release(*part.entry);
+      for (const TensorEntry* entry : part.entries()) {
+        done += entry->bytes();
+        checkpoint.Release(*entry);
+      }
     }
     if (options.progress)
       options.progress(total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total));
   }
+  if (const std::string note =
+          kept + turned == 0 ? std::string() : NoteOnCodes(kept, turned, *config.quantization);
+      options.note && !note.empty())
+    options.note(note);
   return weights;
 }
 
-Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts,
+Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, const Codes& codes,
                           const ModelConfig& config, Backend& backend, WeightFormat format,
                           bool tied) {
   std::vector<SourceMatrix> sources;
-  for (const BoundTensor& part : parts) sources.push_back(SourceOf(part));
+  std::vector<std::vector<std::byte>> numbers;
+  for (const BoundTensor& part : parts) {
+    if (!part.quantized) {
+      sources.push_back(SourceOf(part));
+      continue;
+    }
+    SourceMatrix& source = sources.emplace_back(SourceMatrix{.dtype = config.stored_dtype,
+                                                             .rows = part.expected.shape[0],
+                                                             .columns = part.expected.shape[1],
+                                                             .codes = codes.at(part.entry).get()});
+    const bool regrouped = part.expected.row->rule == PackRule::kStatesMatrix;
+    if (regrouped || !backend.takes_codes()) numbers.push_back(NumbersOf(source));
+  }
   PackSpec spec{.format = format};
   switch (parts.front().expected.row->rule) {
     case PackRule::kMatrix: return AddMatrix(key, sources, spec, backend);

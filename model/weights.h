@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -16,8 +17,9 @@
 namespace tessera {
 
 struct WeightOptions {
-  WeightFormat format = WeightFormat::kAuto;  // of matmul operands and embedding tables
-  std::function<void(double)> progress;       // share of bytes packed, 0..1; may be empty
+  WeightFormat format = WeightFormat::kAuto;   // of matmul operands and embedding tables
+  std::function<void(double)> progress;        // share of bytes packed, 0..1; may be empty
+  std::function<void(std::string_view)> note;  // a line for the operator; may be empty
 };
 
 class Weights {
@@ -43,8 +45,10 @@ class Weights {
  private:
   using Key = std::tuple<Group, int, Slot>;
 
-  Result<void> Add(const Key& key, std::span<const BoundTensor> parts, const ModelConfig& config,
-                   Backend& backend, WeightFormat format, bool tied);
+  using Codes = std::map<const TensorEntry*, std::unique_ptr<const CodeSource>>;
+
+  Result<void> Add(const Key& key, std::span<const BoundTensor> parts, const Codes& codes,
+                   const ModelConfig& config, Backend& backend, WeightFormat format, bool tied);
   Result<void> AddMatrix(const Key& key, std::span<const SourceMatrix> sources,
                          const PackSpec& spec, Backend& backend);
   Result<void> AddVector(const Key& key, std::span<const BoundTensor> parts, Backend& backend);

@@ -83,6 +83,9 @@ Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
     if (show && tenth > shown)
       std::fprintf(stderr, "loading weights: %d %%\n", (shown = tenth) * 10);
   };
+  load.note = [show](std::string_view line) {
+    if (show) std::fprintf(stderr, "%s\n", std::string(line).c_str());
+  };
   Loaded out;
   out.facts = {.device = std::string(backend->name()),
                .tier = std::string(backend->tier()),
@@ -156,8 +159,9 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
        .kv_dtype = std::string(Name(load.kv_dtype)),
        .device_memory = backend->device_memory().total > 0 ? usable : 0,
        .graphs = std::string(backend->graphs()),
-       .weights = options.weights == WeightFormat::kAuto ? "as stored"
-                                                         : std::string(Name(options.weights))});
+       .weights = (options.weights == WeightFormat::kAuto ? "as stored"
+                                                          : std::string(Name(options.weights))) +
+                  (model_plan.stored.empty() ? "" : "; stored as " + model_plan.stored)});
   const auto say_note = [&] {  // not before: a start that fails is one line
     if (!note.empty() && Says(options, "info")) std::fprintf(stderr, "%s\n", note.c_str());
   };

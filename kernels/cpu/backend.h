@@ -95,6 +95,7 @@ class CpuBackend final : public Backend {
   void Synchronize() override {}
   Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                              const PackSpec& spec) override;
+  bool takes_codes() const override { return true; }
 
   void MatMul(const MatMulArgs& args) override;
   void RmsNorm(const RmsNormArgs& args) override;
@@ -131,6 +132,8 @@ class CpuBackend final : public Backend {
   void Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n, const float* acc);
   Result<std::unique_ptr<PackedMatrix>> PackQuant(std::span<const SourceMatrix> sources,
                                                   const PackSpec& spec, int64_t n, int64_t k);
+  Result<std::unique_ptr<PackedMatrix>> PackCodes(std::span<const SourceMatrix> sources,
+                                                  const QuantFormat& format, int64_t n, int64_t k);
 
   const cpu::Kernels& kernels_;
   const DType operand_dtype_;

@@ -5,7 +5,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
+#include "kernels/code_source.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matmul.h"
 
@@ -24,37 +26,26 @@ int64_t CpuPackedMatrix::IndexOf(int64_t row, int64_t column) const {
   return row * stored_k_ + column;
 }
 
-namespace {
-
-// A row of a source as fp32. The mapping may be unaligned.
-void LoadRow(const SourceMatrix& source, int64_t row, float* to) {
-  const size_t element = SizeOf(source.dtype);
-  const char* from =
-      static_cast<const char*>(source.data) + static_cast<size_t>(row * source.columns) * element;
-  if (source.dtype == DType::kF32) {
-    std::memcpy(to, from, static_cast<size_t>(source.columns) * element);
-    return;
-  }
-  for (int64_t i = 0; i < source.columns; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, from + i * 2, 2);
-    to[i] = source.dtype == DType::kBF16 ? BF16ToFloat(bits) : F16ToFloat(bits);
-  }
-}
-
-}  // namespace
-
 void LoadPanel(std::span<const SourceMatrix> sources, int64_t row, float* to) {
   constexpr int64_t kRun =
       256;  // columns at a time, so that [columns][16] is filled within a cache
   const int64_t columns = sources[0].columns;
   const char* rows[kLanes] = {};
   DType dtypes[kLanes] = {};
+  std::vector<float> numbers;  // of lanes that come as codes
   for (int lane = 0; lane < kLanes; ++lane) {
     int64_t in_source = row + lane;
     size_t s = 0;
     while (s < sources.size() && in_source >= sources[s].rows) in_source -= sources[s++].rows;
     if (s == sources.size()) continue;
+    if (sources[s].codes != nullptr) {
+      numbers.resize(static_cast<size_t>(kLanes * columns));
+      float* at = numbers.data() + lane * columns;
+      LoadSourceRows(sources[s], in_source, 1, at);
+      dtypes[lane] = DType::kF32;
+      rows[lane] = reinterpret_cast<const char*>(at);
+      continue;
+    }
     dtypes[lane] = sources[s].dtype;
     rows[lane] = static_cast<const char*>(sources[s].data) +
                  in_source * columns * static_cast<int64_t>(SizeOf(dtypes[lane]));
@@ -118,13 +109,22 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
   for (const SourceMatrix& source : sources) {
     TESSERA_CHECK(source.columns == columns && source.rows >= 0,
                   "Pack: sources: expected {} columns, got {}", columns, source.columns);
-    TESSERA_CHECK(source.data != nullptr || source.rows == 0,
+    TESSERA_CHECK(source.data != nullptr || source.codes != nullptr || source.rows == 0,
                   "Pack: source: expected storage, got null");
+    TESSERA_CHECK(source.codes == nullptr || (source.codes->rows() == source.rows &&
+                                              source.codes->columns() == source.columns),
+                  "Pack: codes: expected {} x {}, got {} x {}", source.rows, source.columns,
+                  source.codes->rows(), source.codes->columns());
     n += source.rows;
   }
   TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
                 "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
+  if (const auto kept = FormatOfCodes(sources); kept && spec.group == 0) {
+    const WeightFormat theirs = kept->bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+    if (spec.format == WeightFormat::kAuto || spec.format == theirs)
+      return PackCodes(sources, *kept, n, k);
+  }
   if (format == WeightFormat::kInt8 || format == WeightFormat::kInt4)
     return PackQuant(sources, spec, n, k);
   cpu::Layout layout = cpu::Layout::kPanels;
@@ -158,7 +158,7 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
       size_t s = 0;
       while (s < sources.size() && in_source >= sources[s].rows) in_source -= sources[s++].rows;
       const int64_t filled = s < sources.size() ? columns : 0;
-      if (filled > 0) cpu::LoadRow(sources[s], in_source, row_values);
+      if (filled > 0) LoadSourceRows(sources[s], in_source, 1, row_values);
       const auto store = [&](auto* to, auto convert) {
         // Columns come in runs of `run` neighbours, `step` elements from one run to the next.
         const int64_t run = layout == cpu::Layout::kVnniPanels ? 2 : 1;

@@ -12,7 +12,6 @@
 
 namespace tessera {
 namespace cpu {
-namespace {
 
 QuantLayout LayoutOf(const QuantFormat& format, int64_t k) {
   return {.bits = format.bits,
@@ -21,6 +20,8 @@ QuantLayout LayoutOf(const QuantFormat& format, int64_t k) {
           .minimum = format.minimum,
           .stored_k = (k + kQuantAlign - 1) / kQuantAlign * kQuantAlign};
 }
+
+namespace {
 
 // Packs 16 outputs, w [stored_k][16]. Returns the lane of an output that cannot be, or -1.
 int QuantPanel(const QuantKernels& kernels, const QuantFormat& format, const QuantLayout& layout,
