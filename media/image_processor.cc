@@ -95,8 +95,20 @@ std::vector<int64_t> ProcessedImage::AspectRatioMask() const {
 
 std::vector<float> ProcessedImage::PixelValues() const {
   const size_t plane = static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width);
-  std::vector<float> out(plane * 3 * static_cast<size_t>(max_tiles), 0.0f);
-  for (size_t i = 0; i < tiles.size(); ++i) out[i] = lut[i / plane % 3][tiles[i]];
+  // Appended by the page: a vector of zeros would be written twice.
+  std::vector<float> out;
+  out.reserve(plane * 3 * static_cast<size_t>(max_tiles));
+  std::array<float, 1024> page;
+  for (size_t channel = 0; channel * plane < tiles.size(); ++channel) {
+    const std::array<float, 256>& values = lut[channel % 3];
+    for (size_t i = 0; i < plane; i += page.size()) {
+      const size_t count = std::min(page.size(), plane - i);
+      const uint8_t* levels = tiles.data() + channel * plane + i;
+      for (size_t k = 0; k < count; ++k) page[k] = values[levels[k]];
+      out.insert(out.end(), page.begin(), page.begin() + static_cast<ptrdiff_t>(count));
+    }
+  }
+  out.resize(plane * 3 * static_cast<size_t>(max_tiles), 0.0f);
   return out;
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "media/resize_avx2.h"
+
 namespace tessera::media {
 namespace {
 
@@ -218,11 +220,8 @@ std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wid
                      static_cast<size_t>(row) * static_cast<size_t>(tile_width);
       uint8_t* green = red + plane;
       uint8_t* blue = green + plane;
-      for (int x = 0; x < columns; ++x, in += 3) {
-        red[x] = in[0];
-        green[x] = in[1];
-        blue[x] = in[2];
-      }
+      SplitChannels(in, static_cast<size_t>(columns), red, green, blue);
+      in += 3 * static_cast<size_t>(columns);
     }
   }
   return out;

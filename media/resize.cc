@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <numbers>
 
 #include "base/check.h"
+#include "media/resize_avx2.h"
 
 namespace tessera {
 namespace {
@@ -122,13 +124,6 @@ template <int kLanes>
   for (int i = 0; i < kLanes; ++i) out[i] = Clip(sums[i]);
 }
 
-// The horizontal pass takes kRows rows at once, turned so that their samples of one column lie side
-// by side: then both passes run over contiguous lanes, and the compiler makes vector code of one
-// loop.
-constexpr int kRows = 16;
-constexpr int kBlockLanes = 3 * kRows;
-constexpr int kFewRows = 4;  // fewer rows than this are taken one by one
-
 struct Pass {
   const Taps* taps;
   const uint8_t* in;
@@ -138,37 +133,7 @@ struct Pass {
   int rows;  // horizontal: of the picture; vertical: unused
 };
 
-[[gnu::always_inline]] inline void HorizontalBlocks(const Pass& pass, int in_width,
-                                                    uint8_t* turned) {
-  for (int y0 = 0; y0 < pass.rows; y0 += kRows) {
-    const int rows = std::min(kRows, pass.rows - y0);
-    for (int x = 0; x < in_width; ++x) {
-      uint8_t* lanes = turned + static_cast<size_t>(x) * kBlockLanes;
-      const uint8_t* pixel =
-          pass.in + static_cast<size_t>(y0) * pass.in_stride + static_cast<size_t>(x) * 3;
-      for (int r = 0; r < rows; ++r, pixel += pass.in_stride) {
-        lanes[3 * r] = pixel[0];
-        lanes[3 * r + 1] = pixel[1];
-        lanes[3 * r + 2] = pixel[2];
-      }
-    }
-    uint8_t* column = pass.out + static_cast<size_t>(y0) * pass.out_stride;
-    for (const Taps::Span& span : pass.taps->spans) {
-      uint8_t lanes[kBlockLanes];
-      Convolve<kBlockLanes>(turned + static_cast<size_t>(span.first) * kBlockLanes, kBlockLanes,
-                            pass.taps->weights.data() + span.weights, span.count, lanes);
-      uint8_t* pixel = column;
-      for (int r = 0; r < rows; ++r, pixel += pass.out_stride) {
-        pixel[0] = lanes[3 * r];
-        pixel[1] = lanes[3 * r + 1];
-        pixel[2] = lanes[3 * r + 2];
-      }
-      column += 3;
-    }
-  }
-}
-
-[[gnu::always_inline]] inline void HorizontalRows(const Pass& pass) {
+void HorizontalRows(const Pass& pass) {
   for (int y = 0; y < pass.rows; ++y) {
     uint8_t* out = pass.out + static_cast<size_t>(y) * pass.out_stride;
     for (const Taps::Span& span : pass.taps->spans) {
@@ -197,40 +162,46 @@ struct Pass {
   }
 }
 
-[[gnu::always_inline]] inline void HorizontalBody(const Pass& pass, int in_width, uint8_t* turned) {
-  if (turned != nullptr)
-    HorizontalBlocks(pass, in_width, turned);
-  else
-    HorizontalRows(pass);
-}
-
-void HorizontalPlain(const Pass& pass, int in_width, uint8_t* turned) {
-  HorizontalBody(pass, in_width, turned);
-}
-void VerticalPlain(const Pass& pass) { VerticalBody(pass); }
-
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] void HorizontalAvx2(const Pass& pass, int in_width, uint8_t* turned) {
-  HorizontalBody(pass, in_width, turned);
-}
 [[gnu::target("avx2")]] void VerticalAvx2(const Pass& pass) { VerticalBody(pass); }
-bool HasAvx2() { return __builtin_cpu_supports("avx2"); }
+// An array of 64 sums, or of 8, is whole registers of any width; the compiler is told the widest.
+[[gnu::target("avx512f,avx512bw,avx512vl")]] void VerticalAvx512(const Pass& pass) {
+  VerticalBody(pass);
+}
 #endif
 
-void Horizontal(const Pass& pass, int in_width) {
-  std::vector<uint8_t> turned;
-  if (pass.rows >= kFewRows) turned.resize(static_cast<size_t>(in_width) * kBlockLanes);
-#if defined(__x86_64__)
-  if (HasAvx2()) return HorizontalAvx2(pass, in_width, turned.empty() ? nullptr : turned.data());
-#endif
-  HorizontalPlain(pass, in_width, turned.empty() ? nullptr : turned.data());
+// What is left of the rows goes to the plain code, at least the last one: behind it there is
+// nothing to read.
+void HorizontalPacked(const Pass& pass) {
+  media::PackedTaps packed;
+  for (const Taps::Span& span : pass.taps->spans)
+    packed.Add(
+        span.first,
+        std::span(pass.taps->weights).subspan(span.weights, static_cast<size_t>(span.count)));
+  Pass rest = pass;
+  constexpr int kStep = media::PackedTaps::kRows;
+  for (; rest.rows > kStep; rest.rows -= kStep) {
+    packed.Run({rest.in, rest.in_stride, rest.out, rest.out_stride}, kHalf, kFractionBits);
+    rest.in += kStep * rest.in_stride;
+    rest.out += kStep * rest.out_stride;
+  }
+  HorizontalRows(rest);
+}
+
+void Horizontal(const Pass& pass) {
+  const bool packed = pass.rows > static_cast<int>(media::PackedTaps::kRows) &&
+                      pass.in_stride >= media::PackedTaps::kBytesBehind &&
+                      media::PackedTaps::Usable();
+  packed ? HorizontalPacked(pass) : HorizontalRows(pass);
 }
 
 void Vertical(const Pass& pass) {
 #if defined(__x86_64__)
-  if (HasAvx2()) return VerticalAvx2(pass);
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    return VerticalAvx512(pass);
+  if (__builtin_cpu_supports("avx2")) return VerticalAvx2(pass);
 #endif
-  VerticalPlain(pass);
+  VerticalBody(pass);
 }
 
 // Pillow steps through the source by repeated addition in double, which a multiplication would not
@@ -283,31 +254,39 @@ std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resam
     return {image.pixels.begin(), image.pixels.end()};
   if (resample == Resample::kNearest) return Nearest(image, width, height);
   const Filter filter = FilterOf(resample);
-  const auto horizontal = [&](std::vector<uint8_t> in, const uint8_t* source, int rows) {
-    if (width == image.width) return in;
-    const Taps taps = MakeTaps(image.width, width, filter);
-    std::vector<uint8_t> out(out_stride * static_cast<size_t>(rows));
-    Horizontal({&taps, source, in_stride, out.data(), out_stride, rows}, image.width);
-    return out;
-  };
-  const auto vertical = [&](std::vector<uint8_t> in, const uint8_t* source, size_t stride) {
-    if (height == image.height) return in;
-    const Taps taps = MakeTaps(image.height, height, filter);
-    std::vector<uint8_t> out(stride * static_cast<size_t>(height));
-    Vertical({&taps, source, stride, out.data(), stride, 0});
-    return out;
-  };
   const uint8_t* const pixels = image.pixels.data();
+  const auto horizontal = [&](const uint8_t* source, uint8_t* out, int rows) {
+    const Taps taps = MakeTaps(image.width, width, filter);
+    Horizontal({&taps, source, in_stride, out, out_stride, rows});
+  };
+  const auto vertical = [&](const uint8_t* source, uint8_t* out, size_t stride) {
+    const Taps taps = MakeTaps(image.height, height, filter);
+    Vertical({&taps, source, stride, out, stride, 0});
+  };
+  std::vector<uint8_t> result(out_stride * static_cast<size_t>(height));
+  if (width == image.width) {
+    vertical(pixels, result.data(), in_stride);
+    return result;
+  }
+  if (height == image.height) {
+    horizontal(pixels, result.data(), height);
+    return result;
+  }
   const int64_t fewer_rows = int64_t{image.height} - height,
                 fewer_columns = int64_t{image.width} - width;
+  // Between the passes nothing is read before it is written.
   if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns) {
-    std::vector<uint8_t> middle = vertical({}, pixels, in_stride);
-    const uint8_t* const source = middle.data();
-    return horizontal(std::move(middle), source, height);
+    const auto middle =
+        std::make_unique_for_overwrite<uint8_t[]>(in_stride * static_cast<size_t>(height));
+    vertical(pixels, middle.get(), in_stride);
+    horizontal(middle.get(), result.data(), height);
+  } else {
+    const auto middle =
+        std::make_unique_for_overwrite<uint8_t[]>(out_stride * static_cast<size_t>(image.height));
+    horizontal(pixels, middle.get(), image.height);
+    vertical(middle.get(), result.data(), out_stride);
   }
-  std::vector<uint8_t> middle = horizontal({}, pixels, image.height);
-  const uint8_t* const source = middle.empty() ? pixels : middle.data();
-  return vertical(std::move(middle), source, out_stride);
+  return result;
 }
 
 }  // namespace tessera
