@@ -17,6 +17,7 @@ struct PatchifyLaunch {
 
 inline constexpr unsigned kPatchifyThreads = 256;
 inline constexpr uint32_t kChannels = 3;
+inline constexpr uint32_t kLutStride = 257;  // channels of one grey are in different banks
 
 template <typename Unit>
 TESSERA_DEVICE void CopyLines(uint32_t to, const uint8_t* from, uint32_t bytes) {
@@ -27,9 +28,9 @@ TESSERA_DEVICE void CopyLines(uint32_t to, const uint8_t* from, uint32_t bytes) 
 template <typename T>
 TESSERA_KERNEL TESSERA_BOUNDS(kPatchifyThreads, 4) void PatchifyKernel(PatchifyLaunch p) {
   DYN_SMEM(lines);
-  SHARED_ARRAY(float, lut, kChannels * 256);
+  SHARED_ARRAY(float, lut, kChannels * kLutStride);
   for (uint32_t i = thread_x(); i < kChannels * 256; i += kPatchifyThreads)
-    lut[i] = ldg(p.op.lut + i);
+    lut[i / 256 * kLutStride + i % 256] = ldg(p.op.lut + i);
 
   // This block's part of the grid row: patches [begin, end), counted over all tiles.
   const int64_t grid_row = p.op.row_begin / p.grid_width + block_x();
@@ -61,29 +62,49 @@ TESSERA_KERNEL TESSERA_BOUNDS(kPatchifyThreads, 4) void PatchifyKernel(PatchifyL
   }
   sync_threads();
 
+  // Two columns a thread, 64 a warp: they lie in at most six lines of a patch, whose words fall
+  // into different banks where a line is 4 or 12 words long modulo 32, as the 560 pixels of a tile
+  // are. Neighbours of an even patch_size are one half word.
   const uint32_t columns = kChannels * size * size;
-  const uint32_t runs = (columns + kRun - 1) / kRun;
-  const uint32_t items = static_cast<uint32_t>(end - begin) * runs;
+  const uint32_t pairs = (columns + 1) / 2;
+  const bool halves = p.staged != 0 && size % 2 == 0 && width % 2 == 0;
+  const uint32_t items = static_cast<uint32_t>(end - begin) * pairs;
   for (uint32_t item = thread_x(); item < items; item += kPatchifyThreads) {
-    const int64_t patch = begin + item / runs;
-    const uint32_t column = item % runs * kRun;
+    const int64_t patch = begin + item / pairs;
+    const uint32_t column = item % pairs * 2;
     const auto left = static_cast<uint32_t>(patch - row_first) * size;
-    Run run;
-#pragma unroll
-    for (uint32_t i = 0; i < kRun; ++i) {
-      const uint32_t at = column + i;
-      run.v[i] = 0.0f;
-      if (blank || at >= columns) continue;
-      const uint32_t channel = at / (size * size);
-      const uint32_t in_channel = at % (size * size);
+    float v[2] = {0.0f, 0.0f};
+    if (!blank && halves) {
+      const uint32_t channel = column / (size * size), in_channel = column % (size * size);
       const uint32_t offset = in_channel / size * width + left + in_channel % size;
-      const uint8_t pixel = p.staged != 0
-                                ? lds<uint8_t>(smem_u32(lines) + channel * line_bytes + offset)
-                                : ldg(lines_of(channel) + offset);
-      run.v[i] = lut[channel * 256 + pixel];
+      const auto two = lds<uint16_t>(smem_u32(lines) + channel * line_bytes + offset);
+      v[0] = lut[channel * kLutStride + (two & 0xff)];
+      v[1] = lut[channel * kLutStride + (two >> 8)];
+    } else if (!blank) {
+#pragma unroll
+      for (uint32_t i = 0; i < 2; ++i) {
+        const uint32_t at = column + i;
+        if (at >= columns) continue;
+        const uint32_t channel = at / (size * size), in_channel = at % (size * size);
+        const uint32_t offset = in_channel / size * width + left + in_channel % size;
+        const uint8_t pixel = p.staged != 0
+                                  ? lds<uint8_t>(smem_u32(lines) + channel * line_bytes + offset)
+                                  : ldg(lines_of(channel) + offset);
+        v[i] = lut[channel * kLutStride + pixel];
+      }
     }
-    StoreRun(static_cast<T*>(p.op.out) + (patch - p.op.row_begin) * p.op.out_stride, column,
-             columns, p.vectors != 0, run);
+    T* const to =
+        static_cast<T*>(p.op.out) + (patch - p.op.row_begin) * p.op.out_stride + column;
+    if (p.vectors != 0) {
+      if constexpr (sizeof(T) == 4) {
+        stg(reinterpret_cast<float2*>(to), make_float2(v[0], v[1]));
+      } else {
+        stg(reinterpret_cast<uint32_t*>(to), pack2<T>(v[0], v[1]));
+      }
+    } else {
+      stg(to, from_float<T>(v[0]));
+      if (column + 1 < columns) stg(to + 1, from_float<T>(v[1]));
+    }
   }
 }
 
@@ -99,8 +120,8 @@ LaunchStatus LaunchPatchify(RowType type, const PatchifyParams& params, Stream s
   p.load = offsets % 16 == 0 ? 16 : offsets % 4 == 0 ? 4 : 1;
   constexpr int64_t kMostShared = 96 * 1024;
   p.staged = kChannels * line_bytes <= kMostShared;
-  p.vectors = kChannels * params.patch_size * params.patch_size % kRun == 0 &&
-              RunsAligned(params.out, params.out_stride, BytesOf(type));
+  p.vectors = params.patch_size % 2 == 0 && params.out_stride % 2 == 0 &&
+              reinterpret_cast<uintptr_t>(params.out) % (2 * static_cast<uintptr_t>(BytesOf(type))) == 0;
   const int64_t first = params.row_begin / p.grid_width, last = (params.row_end - 1) / p.grid_width;
   const Grid grid{static_cast<unsigned>(last - first + 1)};
   const auto smem = static_cast<size_t>(p.staged != 0 ? kChannels * line_bytes : 0);
