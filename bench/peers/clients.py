@@ -19,8 +19,10 @@ class Answer:
     first: float
     last: float
     tokens: int
-    timings: dict = dataclasses.field(default_factory=dict)  # the server's own, where it tells
-    prompt_tokens: int | None = None                         # where it is not the length of the ids that were sent
+    prompt_tokens: int | None = None  # as the peer counts them, where it tells
+    cached_tokens: int | None = None  # of them, those that a prefix cache spared it
+    ids: list | None = None           # of the answer, where it tells
+    text: str | None = None
 
 
 def load_stubs():
@@ -57,7 +59,7 @@ class TesseraClient:
                 return None
             raise
 
-    def generate(self, ids, tokens):
+    def generate(self, ids, tokens, _text=None):
         return self._run(self.pb.GenerateRequest(raw=self.pb.RawPrompt(token_ids=ids)), tokens)
 
     def ask(self, picture, question, tokens):
@@ -69,20 +71,21 @@ class TesseraClient:
         request.sampling.temperature = 0
         request.limits.max_tokens = tokens
         request.stopping.ignore_eos = True
-        first = last = None
-        count, timings = 0, {}
+        first = last = usage = None
+        ids, text = [], ""
         begin = time.perf_counter()
         for event in self.stub.Generate(request, timeout=600):
             kind = event.WhichOneof("event")
             if kind == "delta" and event.delta.tokens:
                 last = time.perf_counter()
                 first = first or last
-                count += len(event.delta.tokens)
+                ids += [token.id for token in event.delta.tokens]
+                text += event.delta.text
             elif kind == "finished":
-                timings = {entry.name: getattr(event.finished.timings, entry.name) for entry in event.finished.timings.DESCRIPTOR.fields}
-        if not count:
-            raise RuntimeError("the answer has no token")
-        return Answer(first - begin, last - begin, count, timings)
+                usage = event.finished.usage
+        if not ids or usage is None:
+            raise RuntimeError(f"the answer has {len(ids)} tokens and {'an' if usage else 'no'} end")
+        return Answer(first - begin, last - begin, len(ids), usage.prompt_tokens, usage.cached_tokens, ids, text)
 
     def close(self):
         self.channel.close()
@@ -94,11 +97,13 @@ class LlamaClient:
     def __init__(self, host, port):
         self.host, self.port = host, port
 
-    def generate(self, ids, tokens):
-        body = json.dumps({"prompt": ids, "n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True})
+    def generate(self, ids, tokens, _text=None):
+        body = json.dumps({"prompt": ids, "n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False, "stream": True,
+                           "return_tokens": True})
         connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
         first = last = None
-        count = 0
+        count, prompt, cached = 0, None, None
+        answer, text = [], ""
         begin = time.perf_counter()
         try:
             connection.request("POST", "/completion", body, {"Content-Type": "application/json"})
@@ -113,16 +118,19 @@ class LlamaClient:
                 if "error" in event:
                     raise RuntimeError(f"llama-server: {event['error']}")
                 if event.get("stop"):
-                    count = event["tokens_predicted"]
+                    count, cached = event["tokens_predicted"], event["timings"].get("cache_n")
+                    prompt = event["timings"]["prompt_n"] + (cached or 0)
                     last = last or now
                 else:
                     last = now
+                    answer += event.get("tokens") or []
+                    text += event.get("content") or ""
                 first = first or now
         finally:
             connection.close()
         if not count:
             raise RuntimeError("the answer has no token")
-        return Answer(first - begin, last - begin, count)
+        return Answer(first - begin, last - begin, count, prompt, cached, answer or None, text)
 
     def close(self):
         pass

@@ -7,6 +7,7 @@ A lane is a peer with a weight format. Servers are asked through their own proto
 import dataclasses
 import http.client
 import json
+import pathlib
 import re
 import select
 import socket
@@ -30,23 +31,25 @@ class Unavailable(Exception):
 class Lane:
     peer: str
     weights: str  # as the peer calls it
-    bits: int     # 16, 8 or 4: lanes are compared within the class
+    bits: int     # 32, 16, 8 or 4: lanes are compared within the class
+    only: tuple = ()  # the metrics that it is there for, where not all
 
     @property
     def label(self):
         return f"{self.peer} {self.weights}"
 
 
-# OpenVINO's reader of GGUF knows no BF16
-LANES = [Lane("Tessera", "bf16", 16), Lane("llama.cpp", "BF16", 16), Lane("transformers", "bf16", 16), Lane("OpenVINO", "F16", 16),
-         Lane("mistral.rs", "bf16", 16), Lane("Tessera", "int8", 8), Lane("llama.cpp", "Q8_0", 8), Lane("OpenVINO", "Q8_0", 8),
+# Both in fp32 say the same words, or one of them is wrong. OpenVINO's reader of GGUF knows no BF16.
+REFERENCE = Lane("transformers", "fp32", 32, ("agreement",))
+LANES = [REFERENCE, Lane("Tessera", "fp32", 32, ("agreement",)),
+         Lane("Tessera", "bf16", 16), Lane("llama.cpp", "BF16", 16), Lane("transformers", "bf16", 16), Lane("OpenVINO", "F16", 16),
+         Lane("mistral.rs", "auto", 16), Lane("Tessera", "int8", 8), Lane("llama.cpp", "Q8_0", 8), Lane("OpenVINO", "Q8_0", 8),
          Lane("mistral.rs", "Q8_0", 8), Lane("Tessera", "int4", 4), Lane("llama.cpp", "Q4_0", 4), Lane("OpenVINO", "Q4_0", 4),
          Lane("mistral.rs", "Q4_0", 4)]
 
 
 class Running:
     """A started peer. `pid` is the process that computes; `start_seconds` from spawn to ready."""
-    serves_streams = False
 
     def __init__(self, command, name):
         self.log = open(places.WORK / f"{name}.log", "w+", encoding="utf-8", errors="replace")
@@ -94,9 +97,15 @@ class Running:
             pipe.close()
 
 
-class TesseraServer(Running):
-    serves_streams = True
+class Server(Running):
+    """A program that is asked through a port; `generate` is its client's."""
 
+    def together(self, prompts, tokens):
+        """All prompts at the same time: (tokens of all answers, wall seconds)."""
+        return clients.together(self.generate, prompts, tokens)
+
+
+class TesseraServer(Server):
     def __init__(self, directory, weights, extra=()):
         super().__init__([places.BIN / "tessera-server", "--model", directory, "--listen", "127.0.0.1:0", "--no-request-log",
                           "--allow-raw-prompts", "--weights", weights, *extra], "tessera")
@@ -117,6 +126,10 @@ class TesseraServer(Running):
                       "weight_bytes": model.weight_bytes, "kv_dtype": model.kv_dtype}
         self.generate, self.ask = self.client.generate, self.client.ask
 
+    def busy_seconds(self):
+        """Seconds of all steps so far, as the engine counts them."""
+        return self.client.model().counters.busy_seconds
+
     def stop(self):
         if self.client:
             self.client.close()
@@ -129,9 +142,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class LlamaServer(Running):
-    serves_streams = True
-
+class LlamaServer(Server):
     def __init__(self, path, streams):
         port = free_port()
         super().__init__([places.LLAMA_BIN / "llama-server", "-m", path, "--host", "127.0.0.1", "--port", port, "-t", system.CPUS, "-tb", system.CPUS,
@@ -158,7 +169,7 @@ class LlamaServer(Running):
 class Worker(Running):
     """A library in a process of its own: worker_NAME.py with a Python that has it."""
 
-    def __init__(self, python, name, *arguments, answer_limit=600):
+    def __init__(self, python, name, *arguments, answer_limit=240):
         self.answer_limit = answer_limit
         super().__init__([python, places.HERE / f"worker_{name}.py", *arguments], f"worker-{name}")
         try:
@@ -167,6 +178,9 @@ class Worker(Running):
             self.stop()
             raise
         self.ready()
+        chosen = re.search(r"DType selected is (\w+)", pathlib.Path(self.log.name).read_text(errors="replace"))
+        if chosen:
+            self.facts["dtype"] = chosen[1]
 
     def reply(self, limit):
         if not select.select([self.process.stdout], [], [], limit)[0]:
@@ -185,8 +199,13 @@ class Worker(Running):
         self.process.stdin.flush()
         return self.reply(self.answer_limit)
 
-    def generate(self, ids, tokens):
-        return clients.Answer(**self.call(op="generate", ids=ids, tokens=tokens))
+    def generate(self, ids, tokens, text=None):
+        return clients.Answer(**self.call(op="generate", ids=ids, tokens=tokens, text=text))
+
+    def together(self, prompts, tokens):
+        begin = time.perf_counter()
+        count = self.call(op="together", prompts=prompts, tokens=tokens)["tokens"]
+        return count, time.perf_counter() - begin
 
     def ask(self, picture, question, tokens):
         path = places.WORK / "asked.picture"
@@ -213,7 +232,7 @@ def start(lane, model, streams):
             return LlamaServer(checkpoints.to_gguf(directory, lane.weights), streams)
         if lane.peer == "transformers":
             installed("transformers")
-            return Worker(places.REFERENCE_PYTHON, "transformers", directory, "bfloat16")
+            return Worker(places.REFERENCE_PYTHON, "transformers", directory, {32: "float32", 16: "bfloat16"}[lane.bits])
         if lane.peer == "OpenVINO":
             installed("openvino")
             return Worker(places.PYTHON, "openvino", checkpoints.to_gguf(directory, lane.weights))

@@ -15,20 +15,33 @@ def metrics(result):
     out = {"prefill": (f"prefill of {run.get('prefill_tokens', '?')} tokens", "tok/s", 1, "high"),
            "decode": (f"decode of {run.get('decode_tokens', '?')} tokens, one stream", "tok/s", 1, "high"),
            "bandwidth_share": ("decode as a share of the read bandwidth", "%", 0, "high")}
+    tokens = run.get("stream_tokens", "?")
     for count in run.get("streams", []):
-        out[f"streams_{count}"] = (f"aggregate through the server, {count} streams", "tok/s", 1, "high")
+        out[f"streams_{count}"] = (f"aggregate of {count} streams of {tokens} tokens; servers by their protocol, libraries by their own batching", "tok/s", 1, "high")
     for count in run.get("streams", []):
-        out[f"streams_{count}_raw"] = (f"the same, load generator's CPU not subtracted, {count} streams", "tok/s", 1, "high")
-    out["generator_cpu"] = ("load generator's CPU at most streams, share of the machine", "%", 1, "low")
+        out[f"streams_{count}_raw"] = (f"aggregate of {count} streams, load generator's CPU not subtracted", "tok/s", 1, "high")
+    for count in run.get("streams", []):
+        out[f"generator_{count}"] = (f"load generator's CPU at {count} streams, share of the machine", "%", 1, "low")
+    for count in run.get("streams", []):
+        out[f"busy_{count}"] = (f"engine busy at {count} streams, share of the wall time (Tessera counts it)", "%", 1, "high")
     out["peak_memory"] = ("peak resident memory, mapped files included", "MiB", 0, "low")
     out["start"] = ("start to ready", "s", 2, "low")
     out["cpu_ms_per_token"] = ("CPU time of decode, one stream", "ms/token", 1, "low")
     out["joules_per_token"] = ("energy of decode", "J/token", 2, "low")
+    out["cores"] = ("processors it kept busy while decoding one stream", "CPUs", 2, "high")
+    out["prompt_tokens"] = (f"prompt tokens as it counts them, of {run.get('prefill_tokens', '?')} sent", "tokens", 0, "high")
+    out["cached_tokens"] = ("of them, spared by a prefix cache", "tokens", 0, "low")
+    out["answer_tokens"] = (f"tokens it generated, of {run.get('decode_tokens', '?')} asked for", "tokens", 0, "high")
+    words = run.get("words", {}).get("tokens", "?")
+    out["agreement"] = (f"greedy tokens from the first on that are those of transformers in fp32, of {words}", "tokens", 0, "high")
     out["foreign"] = ("CPU taken by other processes while measuring", "%", 0, "low")
     return out
 
 
-NOT_COMPARED = {"foreign", "generator_cpu", "bandwidth_share"}
+# A lane without a value has no row in these: they are there for those that tell
+TOLD = ("generator_", "busy_", "cached_tokens", "joules_per_token")
+# What a peer does, not how well
+NOT_COMPARED = ("foreign", "bandwidth_share", "cores", "prompt_tokens", "answer_tokens", "agreement", *TOLD)
 OUR_PEER = "Tessera"
 
 
@@ -54,6 +67,17 @@ def ratio(ours, theirs, better):
     return ours / theirs if better == "high" else theirs / ours
 
 
+def agreement(ids, text, words):
+    """Tokens from the first on that are the reference's: by ids, or where there are none by text.
+
+    `words`: {"ids": the reference's, "beginnings": the text of its first 1, 2, ... tokens}.
+    """
+    if ids:
+        pairs = list(zip(ids, words["ids"]))
+        return next((i for i, (mine, wanted) in enumerate(pairs) if mine != wanted), len(pairs))
+    return max((i + 1 for i, beginning in enumerate(words["beginnings"]) if (text or "").startswith(beginning)), default=0)
+
+
 def ours_of(lanes, lane):
     """Our lane that `lane` is compared with: same model, same class of weights, measured."""
     for candidate in lanes:
@@ -68,16 +92,18 @@ def lane_rows(result, metric):
     rows = []
     for lane in result["lanes"]:
         samples = (lane.get("samples") or {}).get(metric)
+        if (lane.get("only") and metric not in lane["only"]) or (not samples and metric.startswith(TOLD)):
+            continue
         row = {"model": lane["model"], "name": f"{lane['peer']} {lane['weights']}", "bits": lane["bits"], "peer": lane["peer"]}
         if samples:
             row["median"], row["least"], row["most"] = spread(samples)
             row["count"] = len(samples)
             ours = ours_of(result["lanes"], lane)
             mine = (ours or {}).get("samples", {}).get(metric)
-            if lane["peer"] != OUR_PEER and mine and metric not in NOT_COMPARED:
+            if lane["peer"] != OUR_PEER and mine and not metric.startswith(NOT_COMPARED):
                 row["ratio"] = ratio(statistics.median(mine), row["median"], better)
         else:
-            row["reason"] = lane.get("reason") or (lane.get("unmeasured") or {}).get(metric) or "not measured"
+            row["reason"] = (lane.get("unmeasured") or {}).get(metric) or lane.get("reason") or "not measured"
         rows.append(row)
     return rows
 
@@ -91,7 +117,7 @@ def side_rows(table):
         if row.get("samples"):
             out["median"], out["least"], out["most"] = spread(row["samples"])
             out["count"] = len(row["samples"])
-            if ours and not row.get("ours"):
+            if ours and not row.get("ours") and table.get("compared", True):
                 out["ratio"] = ratio(statistics.median(ours["samples"]), out["median"], table["better"])
         else:
             out["reason"] = row.get("reason", "not measured")
@@ -108,19 +134,19 @@ def markdown(result):
         out.append(f"- ceiling, {name}: {number(entry['value'], 1)} {entry['unit']}")
     if result["ceilings"].get("reason"):
         out.append(f"- ceilings: {result['ceilings']['reason']}")
-    shown = [metric for metric in metrics(result) if not metric.endswith("_raw") and metric != "generator_cpu"]
+    hidden = ("generator_", "cores", "prompt_tokens", "answer_tokens", "cached_tokens")
+    shown = [metric for metric in metrics(result) if not metric.endswith("_raw") and not metric.startswith(hidden)]
     for model in dict.fromkeys(lane["model"] for lane in result["lanes"]):
         columns = [metric for metric in shown if any("median" in row for row in lane_rows(result, metric) if row["model"] == model)]
         titles = [f"{metrics(result)[metric][0]} [{metrics(result)[metric][1]}]" for metric in columns]
         out += ["", f"{model}; in brackets how many times better Tessera is with weights of the same width:", "",
                 "| | " + " | ".join(titles) + " |", "|---" * (len(columns) + 1) + "|"]
-        cells = {}
-        for metric in columns:
+        cells = {f"{lane['peer']} {lane['weights']}": ["-"] * len(columns) for lane in result["lanes"] if lane["model"] == model}
+        for at, metric in enumerate(columns):
             for row in lane_rows(result, metric):
-                if row["model"] == model:
+                if row["model"] == model and "median" in row:
                     compared = f" ({row['ratio']:.2f})" if row.get("ratio") else ""
-                    cell = f"{number(row['median'], metrics(result)[metric][2])}{compared}" if "median" in row else "-"
-                    cells.setdefault(row["name"], []).append(cell)
+                    cells[row["name"]][at] = f"{number(row['median'], metrics(result)[metric][2])}{compared}"
         absent = [lane for lane in result["lanes"] if lane["model"] == model and lane.get("reason")]
         out += [f"| {name} | " + " | ".join(values) + " |" for name, values in cells.items() if any(value != "-" for value in values)]
         out += ["", *(f"- {lane['peer']} {lane['weights']}: {' '.join(lane['reason'].split())}" for lane in absent)]
@@ -148,7 +174,7 @@ def tables(result):
         told = set()
         for metric, (title, unit, digits, _) in metrics(result).items():
             rows = [row for row in lane_rows(result, metric) if row["model"] == model]
-            if told and not any("median" in row for row in rows):
+            if not rows or (told and not any("median" in row for row in rows)):
                 continue
             for row in rows:
                 if (row["name"], row.get("reason")) in told:
@@ -178,6 +204,11 @@ def head_lines(result):
     return lines
 
 
+def answers(result):
+    """[(lane, what it said)] to the prompt of result["run"]["words"]."""
+    return [(f"{lane['peer']} {lane['weights']}", lane["answer"]) for lane in result["lanes"] if lane.get("answer")]
+
+
 def text(result):
     out = [f"{name:28} {value}" for name, value in head_lines(result)]
     for title, unit, digits, rows in tables(result):
@@ -189,6 +220,9 @@ def text(result):
             compared = f"   Tessera is {row['ratio']:.2f} x" if row.get("ratio") else ""
             out.append(f"  {row['name']:28} {number(row['median'], digits):>10}  ({number(row['least'], digits)} .. "
                        f"{number(row['most'], digits)}, n = {row['count']}){compared}")
+    if answers(result):
+        out += ["", f"greedy answers to \"{result['run']['words']['prompt']}\""]
+        out += [f"  {name:28} {json.dumps(answer, ensure_ascii=False)}" for name, answer in answers(result)]
     return "\n".join(out) + "\n"
 
 
@@ -224,6 +258,10 @@ def page(result):
             out.append(f"<tr class=\"{kind}\">{cell(row['name'])}{cell(number(row['median'], digits), 'n')}"
                        f"{cell(number(row['least'], digits) + ' .. ' + number(row['most'], digits), 'n')}{cell(ratio_text, 'n')}"
                        f"<td><div class=\"bar\" style=\"width:{width}\"></div></td></tr>")
+        out.append("</table>")
+    if answers(result):
+        out.append(f"<h2>Greedy answers to \"{html.escape(result['run']['words']['prompt'])}\"</h2><table>")
+        out += [f"<tr class=\"{'ours' if name.startswith(OUR_PEER) else ''}\">{cell(name)}{cell(answer)}</tr>" for name, answer in answers(result)]
         out.append("</table>")
     if result["ceilings"].get("output"):
         out.append(f"<h2>Ops against the ceilings</h2><pre>{html.escape(result['ceilings']['output'])}</pre>")

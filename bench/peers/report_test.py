@@ -4,9 +4,11 @@
 import json
 import pathlib
 import tempfile
+import types
 import unittest
 
 import ceilings
+import measure
 import report
 
 
@@ -52,6 +54,57 @@ class Arithmetic(unittest.TestCase):
         self.assertIsNone(report.ratio(3.0, 0.0, "high"))
 
 
+class Agreement(unittest.TestCase):
+    WORDS = {"ids": [5, 6, 7], "beginnings": ["a", "a b", "a b c"]}
+
+    def test_by_ids_up_to_the_first_other(self):
+        self.assertEqual(report.agreement([5, 6, 9], "a b c", self.WORDS), 2)
+        self.assertEqual(report.agreement([5, 6, 7], None, self.WORDS), 3)
+        self.assertEqual(report.agreement([4], None, self.WORDS), 0)
+
+    def test_by_text_where_there_are_no_ids(self):
+        self.assertEqual(report.agreement(None, "a b d", self.WORDS), 2)
+        self.assertEqual(report.agreement(None, "x", self.WORDS), 0)
+        self.assertEqual(report.agreement(None, None, self.WORDS), 0)
+
+
+class Sizes(unittest.TestCase):
+    """What is begun: a peer that would take longer than a measurement may is a row that says so."""
+
+    class Peer:
+        pid, facts, process = 0, {}, None
+
+        def __init__(self, wall):
+            self.wall, self.asked = wall, []
+
+        def together(self, prompts, tokens):
+            self.asked.append(len(prompts))
+            return len(prompts) * tokens, self.wall(len(prompts))
+
+    def run_streams(self, wall, rate=10.0):
+        peer, cell = self.Peer(wall), {"samples": {}, "unmeasured": {}}
+        bench = types.SimpleNamespace(limit_s=20, stream_tokens=10, args=types.SimpleNamespace(streams=[1, 4, 8, 16]), prompt=lambda count: [1] * count)
+        measure.Measure(bench, peer, cell).streams(rate)
+        return peer.asked, cell
+
+    def test_streams_that_gain_are_all_run(self):
+        asked, cell = self.run_streams(lambda count: 1.0)
+        self.assertEqual(asked, [1, 4, 8, 16])
+        self.assertFalse(cell["unmeasured"])
+
+    def test_streams_that_cost_in_proportion_end_at_the_limit(self):
+        asked, cell = self.run_streams(lambda count: 3.0 * count)
+        self.assertEqual(asked, [1, 4])
+        self.assertIn("24 s", cell["unmeasured"]["streams_8"])
+        self.assertIn("24 s", cell["unmeasured"]["streams_8"])
+        self.assertIn("limit of a measurement is 20 s", cell["unmeasured"]["streams_16"])
+
+    def test_peer_too_slow_for_one_stream_is_not_begun(self):
+        asked, cell = self.run_streams(lambda count: 1.0, rate=0.1)
+        self.assertEqual(asked, [])
+        self.assertIn("100 s", cell["unmeasured"]["streams_1"])
+
+
 class Rows(unittest.TestCase):
     def test_compared_within_model_and_width_only(self):
         lanes = [lane("Tessera", 16, decode=[20.0]), lane("Tessera", 8, decode=[40.0]), lane("Tessera", 16, model="other", decode=[7.0]),
@@ -78,6 +131,26 @@ class Rows(unittest.TestCase):
         self.assertEqual(rows[0]["reason"], "refused")
         self.assertEqual(rows[1]["median"], 4.0)
         self.assertNotIn("ratio", rows[1])
+
+    def test_lane_that_is_there_for_one_metric_has_rows_in_that_alone(self):
+        lanes = [lane("transformers", 32, agreement=[32]), lane("Tessera", 16, decode=[2.0], agreement=[31])]
+        lanes[0]["only"] = ["agreement"]
+        whole = result(lanes)
+        self.assertEqual([row["peer"] for row in report.lane_rows(whole, "agreement")], ["transformers", "Tessera"])
+        self.assertEqual([row["peer"] for row in report.lane_rows(whole, "decode")], ["Tessera"])
+
+    def test_what_only_some_tell_has_no_rows_of_the_others(self):
+        rows = report.lane_rows(result([lane("Tessera", 16, busy_8=[97.0]), lane("llama.cpp", 16, decode=[1.0])]), "busy_8")
+        self.assertEqual([row["peer"] for row in rows], ["Tessera"])
+
+    def test_reason_of_a_metric_comes_before_the_lanes(self):
+        broken = lane("mistral.rs", 16, reason="died", unmeasured={"streams_8": "Already borrowed"})
+        self.assertEqual(report.lane_rows(result([broken]), "streams_8")[0]["reason"], "Already borrowed")
+
+    def test_what_a_peer_does_is_not_compared(self):
+        lanes = [lane("Tessera", 16, cores=[2.0], prompt_tokens=[512]), lane("llama.cpp", 16, cores=[1.0], prompt_tokens=[512])]
+        for metric in ("cores", "prompt_tokens"):
+            self.assertNotIn("ratio", report.lane_rows(result(lanes), metric)[1])
 
     def test_side_table(self):
         rows = report.side_rows({"better": "low", "rows": [{"name": "Tessera", "ours": True, "samples": [2.0]}, {"name": "peer", "samples": [9.0, 8.0, 7.0]},
@@ -115,6 +188,13 @@ class Forms(unittest.TestCase):
         text = report.text(result([lane("OpenVINO", 16, reason="broken wheel"), lane("Tessera", 16, reason="no server")]))
         self.assertIn("broken wheel", text)
         self.assertIn("no server", text)
+
+    def test_answers_stand_in_both_forms_escaped(self):
+        self.result["run"]["words"] = {"prompt": "Once", "tokens": 32}
+        self.result["lanes"][0]["answer"] = "<i>upon</i>"
+        self.assertIn("<i>upon</i>", report.text(self.result))
+        self.assertIn("&lt;i&gt;upon", report.page(self.result))
+        self.assertNotIn("<i>", report.page(self.result))
 
     def test_page_escapes_what_others_said(self):
         page = report.page(self.result)

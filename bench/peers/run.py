@@ -17,12 +17,15 @@ import time
 
 import ceilings
 import checkpoints
-import clients
 import peers
 import places
 import report
 import side
 import system
+from measure import Measure
+
+REAL_MODEL = "smollm2-135m"
+TEXT, WORDS = "Once upon a time, in a small village by the sea, there lived a young fisherman who", 32
 
 
 def parse():
@@ -50,8 +53,8 @@ def resolve(model):
     if model != "135m":
         return model
     try:
-        checkpoints.checkpoint("smollm2-135m")
-        return "smollm2-135m"
+        checkpoints.checkpoint(REAL_MODEL)
+        return REAL_MODEL
     except checkpoints.Missing as missing:
         print(f"  smollm2-135m: {missing}; llama-135m (random weights of that shape) instead", flush=True)
         return "llama-135m"
@@ -59,15 +62,18 @@ def resolve(model):
 
 class Bench:
     def __init__(self, args):
+        self.words = None
         self.args, self.begin = args, time.monotonic()
         self.draw = random.Random(20260101)
         self.prefill_tokens, self.decode_tokens = 512, 32 if args.quick else 128
+        self.limit_s = 15 if args.quick else 40  # of one measurement; one that would take longer is not begun
         self.stream_tokens, self.prompt_tokens = 32 if args.quick else 64, 16
         self.quiet_left = args.quiet_wait
         wanted = [name.strip().lower() for name in args.lanes.split(",") if name.strip()]
         chosen = [lane for lane in peers.LANES if not wanted or any(lane.label.lower().startswith(name) for name in wanted)]
-        self.cells = [(model, lane, {"model": model, "peer": lane.peer, "weights": lane.weights, "bits": lane.bits, "samples": {}, "unmeasured": {}})
-                      for model in map(resolve, args.models) for lane in chosen]
+        self.cells = [(model, lane, {"model": model, "peer": lane.peer, "weights": lane.weights, "bits": lane.bits, "only": list(lane.only),
+                                     "samples": {}, "unmeasured": {}})
+                      for model in map(resolve, args.models) for lane in chosen if not lane.only or model == REAL_MODEL]
         self.result = {"machine": system.describe(), "run": {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "mode": "quick" if args.quick else "full",
             "rounds": args.rounds, "prefill_tokens": self.prefill_tokens, "decode_tokens": self.decode_tokens, "stream_tokens": self.stream_tokens,
@@ -104,52 +110,43 @@ class Bench:
             cell["reason"] = str(unavailable)
             self.say(f"  {model} {lane.label}: {unavailable}")
             return
-        samples = cell["samples"]
-        add = lambda metric, value: samples.setdefault(metric, []).append(value)  # noqa: E731
+        samples, begin = cell["samples"], time.monotonic()
         try:
-            add("start", running.start_seconds)
             cell["facts"] = running.facts
             if "tier" in running.facts:
                 self.result["run"]["tier"] = running.facts["tier"]
-            self.measure(running, model, add, cell)
-            if running.peak_memory():
-                add("peak_memory", running.peak_memory() / 2**20)
+            if "agreement" not in samples and "agreement" not in cell["unmeasured"]:
+                self.agreement(running, model, lane, cell)
+            if not lane.only:
+                cell["samples"].setdefault("start", []).append(running.start_seconds)
+                Measure(self, running, cell).all()
         except Exception as error:  # whatever a peer does: its row tells it
             cell["reason"] = f"{type(error).__name__}: {error}; it said: {running.said()}"
             self.say(f"  {model} {lane.label}: {cell['reason']}")
         finally:
             running.stop()
-        self.say(f"  {model} {lane.label}: " + ", ".join(f"{metric} {values[-1]:.1f}" for metric, values in samples.items() if not metric.endswith("_raw")))
+        told = ", ".join(f"{metric} {values[-1]:.1f}" for metric, values in samples.items() if not metric.endswith("_raw"))
+        self.say(f"  {model} {lane.label} ({time.monotonic() - begin:.0f} s): {told}")
 
-    def measure(self, running, model, add, cell):
-        running.generate(self.prompt(self.prompt_tokens), 4)  # first touches of memory, of code, of caches
-        with system.Window(running.pid) as window:
-            prompt = self.prompt(self.prefill_tokens)
-            answer = running.generate(prompt, 1)
-        add("prefill", (answer.prompt_tokens or len(prompt)) / answer.first)
-        add("foreign", 100 * window.foreign_share)
-        with system.Window(running.pid) as window:
-            answer = running.generate(self.prompt(self.prompt_tokens), self.decode_tokens)
-        rate = (answer.tokens - 1) / (answer.last - answer.first)
-        add("decode", rate)
-        add("foreign", 100 * window.foreign_share)
-        add("cpu_ms_per_token", 1e3 * window.measured_cpu / answer.tokens)
-        if window.joules is not None:
-            add("joules_per_token", window.joules / answer.tokens)
-        reading = self.result["ceilings"].get("values", {}).get(ceilings.READING)
-        if reading and running.facts.get("weight_bytes"):
-            add("bandwidth_share", 100 * rate * running.facts["weight_bytes"] / (reading["value"] * 1e9))
-        for count in self.args.streams:
-            if not running.serves_streams:
-                cell["unmeasured"].update({f"streams_{count}": "no server in its package", f"streams_{count}_raw": "no server in its package"})
-                continue
-            with system.Window(running.pid) as window:
-                tokens, wall = clients.together(running.generate, [self.prompt(self.prompt_tokens) for _ in range(count)], self.stream_tokens)
-            add(f"streams_{count}", report.without_generator(tokens, wall, window.generator_cpu, system.CPUS))
-            add(f"streams_{count}_raw", tokens / wall)
-            add("foreign", 100 * window.foreign_share)
-            if count == max(self.args.streams):
-                add("generator_cpu", 100 * window.generator_cpu / (wall * system.CPUS))
+    def agreement(self, running, model, lane, cell):
+        """How far a lane's greedy words are those of the reference, in tokens. Random weights say nothing to compare."""
+        if model != REAL_MODEL:
+            cell["unmeasured"]["agreement"] = f"{model} has random weights"
+            return
+        if lane == peers.REFERENCE:
+            self.words = running.call(op="reference", text=TEXT, tokens=WORDS)
+            self.result["run"]["words"] = {"prompt": TEXT, "tokens": len(self.words["ids"])}
+        if not self.words:
+            cell["unmeasured"]["agreement"] = "the reference lane is not there"
+            return
+        answer = running.generate(self.words["prompt"], len(self.words["ids"]), TEXT)
+        cell["answer"] = answer.text or self.text_of(answer.ids)
+        cell["samples"]["agreement"] = [report.agreement(answer.ids, answer.text, self.words)]
+
+    def text_of(self, ids):
+        """The reference's own words as far as they are the same; ids that differ have no text here."""
+        same = report.agreement(ids, None, self.words)
+        return (self.words["beginnings"][same - 1] if same else "") + ("" if same == len(self.words["ids"]) else f" [then ids {ids[same:same + 4]} ...]")
 
     def run(self):
         if not self.args.no_ceilings:
@@ -164,7 +161,7 @@ class Bench:
                     self.quiet()
                     part.round(self.say)
             for model, lane, cell in self.cells:
-                if "reason" in cell:
+                if "reason" in cell or (lane.only and turn):
                     continue
                 if self.out_of_time():
                     if not cell["samples"]:

@@ -1,12 +1,16 @@
 """What is measured beside the lanes: pictures on the demo model, and the work before the engine on one thread."""
 
 import json
+import os
+import re
+import shutil
 import statistics
 import subprocess
 
 import checkpoints
 import peers
 import places
+import report
 import system
 
 QUESTION = "Describe the picture."
@@ -32,27 +36,43 @@ def make_pictures(count):
     return [folder / f"{i}.png" for i in range(count)], folder / "four-tiles.jpg"
 
 
-def absent(names, reason):
-    return [{"name": name, "reason": reason, "ours": name.startswith("Tessera")} for name in names]
+def not_known(command, told):
+    """Starts a peer with the demo model, and says what the peer said of it: the last line of its output that matches `told`."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": str(places.LLAMA_SOURCE / "gguf-py")})
+    lines = [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines() if re.search(told, line)]
+    raise peers.Unavailable(lines[-1] if lines else f"ended with {done.returncode} and told no reason")
 
 
 class Pictures:
-    """Time to first token of a new and of a repeated picture, decode, and energy; in turn with transformers."""
-    TOKENS = 64
+    """Time to first token of a new and of a repeated picture, decode, memory, energy; in turn with the peers."""
+    TABLES = (("new", "demo model: first token, new picture of 4 tiles", "ms", "low", 1),
+              ("again", "demo model: first token, the same picture again", "ms", "low", 1),
+              ("decode", "demo model: decode after a picture, one stream", "tok/s", "high", 1),
+              ("cpu", "demo model: CPU time of decode after a picture", "ms/token", "low", 2),
+              ("joules", "demo model: energy of decode after a picture", "J/token", "low", 3),
+              ("memory", "demo model: peak resident memory", "MiB", "low", 0),
+              ("start", "demo model: start to ready", "s", "low", 2),
+              ("same", "demo model: greedy tokens from the first on that are those of transformers in fp32", "tokens", "high", 0))
 
     def __init__(self, rounds, quick):
-        self.rounds, self.per_round = rounds, 2 if quick else 5
-        self.sources = [("Tessera", lambda: peers.TesseraServer(places.DEMO, "auto", ["--kv-memory", "256MiB"])),
-                        ("transformers fp32", lambda: self.transformers("float32")),
+        self.per_round, self.tokens = (2, 16) if quick else (8, 64)
+        self.sources = [("transformers fp32", lambda: self.transformers("float32")),
                         ("transformers bf16", lambda: self.transformers("bfloat16")),
-                        ("mistral.rs", self.mistralrs)]
-        self.samples = {name: {"new": [], "again": [], "decode": []} for name, _ in self.sources}
-        self.reasons = {}
+                        ("Tessera", lambda: peers.TesseraServer(places.DEMO, "auto", ["--kv-memory", "256MiB"])),
+                        ("mistral.rs", self.mistralrs), ("OpenVINO", self.openvino), ("llama.cpp", self.llama)]
+        self.samples = {name: {key: [] for key, *_ in self.TABLES} for name, _ in self.sources}
+        self.reasons, self.words = {}, None  # by (source, table)
         try:
-            self.pictures, _ = make_pictures(rounds * len(self.sources) * (self.per_round + 1))
+            self.pictures, _ = make_pictures(rounds * len(self.sources) * (self.per_round + 1) + 1)
+            self.common = self.pictures.pop(0)  # everybody is asked about this one, for the words
         except (peers.Unavailable, subprocess.CalledProcessError) as error:
-            self.pictures = []
-            self.reasons = {name: f"no pictures could be made: {error}" for name, _ in self.sources}
+            self.fail(None, f"no pictures could be made: {error}")
+
+    def fail(self, name, reason):
+        for source, _ in self.sources:
+            if name in (None, source):
+                self.reasons.update({(source, key): reason for key, *_ in self.TABLES if (source, key) not in self.reasons})
 
     @staticmethod
     def transformers(dtype):
@@ -64,52 +84,83 @@ class Pictures:
         """It reads configurations of transformers 4.x only: a copy of the directory with that one rewritten."""
         peers.installed("mistralrs")
         directory = places.WORK / "demo-4x"
-        directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
         for path in places.DEMO.iterdir():
-            if path.is_file() and path.name != "config.json" and not (directory / path.name).exists():
+            if path.is_file() and path.name != "config.json":
                 (directory / path.name).symlink_to(path)
         config = json.loads((places.DEMO / "config.json").read_text())
         checkpoints.write_json(directory / "config.json", checkpoints.make_random_model.old_style(config))
         return peers.Worker(places.PYTHON, "mistralrs", directory, answer_limit=90)
 
+    @staticmethod
+    def openvino():
+        peers.installed("openvino")
+        return peers.Worker(places.PYTHON, "openvino", places.DEMO)
+
+    @staticmethod
+    def llama():
+        """llama.cpp reads GGUF alone; whether this model can be one is its own converter's word."""
+        peers.installed("llama.cpp")
+        return not_known([places.REFERENCE_PYTHON, "-B", places.LLAMA_SOURCE / "convert_hf_to_gguf.py", places.DEMO,
+                          "--outfile", places.WORK / "demo.gguf"], "ERROR|Error|error|not supported")
+
     def round(self, say):
         for name, start in self.sources:
-            if name in self.reasons:
+            if (name, "new") in self.reasons:
                 continue
             try:
                 running = start()
-            except peers.Unavailable as unavailable:
-                self.reasons[name] = str(unavailable)
+            except (peers.Unavailable, OSError, subprocess.TimeoutExpired) as unavailable:
+                self.fail(name, " ".join(str(unavailable).split()))
                 say(f"  demo model, {name}: {unavailable}")
                 continue
+            samples = self.samples[name]
             try:
-                self.measure(running, self.samples[name])
-            except Exception as error:  # whatever a peer does: its row tells it
-                self.reasons[name] = f"{error}; it said: {running.said()}"
+                samples["start"].append(running.start_seconds)
+                self.first_tokens(running, samples)
+                self.answers(running, name, samples)
+                samples["memory"].append(running.peak_memory() / 2**20)
+            except Exception as error:  # whatever a peer does: its rows tell it
+                self.fail(name, " ".join(f"{error}; it said: {running.said()}".split()))
             finally:
                 running.stop()
-            if self.samples[name]["new"]:
-                say(f"  demo model, {name}: first token {statistics.median(self.samples[name]['new']):.1f} ms")
+            if samples["new"]:
+                say(f"  demo model, {name}: first token {statistics.median(samples['new']):.1f} ms, again {statistics.median(samples['again']):.1f} ms")
 
-    def measure(self, running, samples):
-        running.ask(self.pictures.pop().read_bytes(), QUESTION, 4)
+    def first_tokens(self, running, samples):
+        """Alone, so that a peer that answers with one token only is measured as far as it goes."""
+        running.ask(self.pictures.pop().read_bytes(), QUESTION, 1)
         for _ in range(self.per_round):
             data = self.pictures.pop().read_bytes()
-            answer = running.ask(data, QUESTION, self.TOKENS)
-            samples["new"].append(answer.first * 1e3)
+            samples["new"].append(running.ask(data, QUESTION, 1).first * 1e3)
+            samples["again"].append(running.ask(data, QUESTION, 1).first * 1e3)
+
+    def answers(self, running, name, samples):
+        data = self.common.read_bytes()
+        answer = running.ask(data, QUESTION, self.tokens)
+        if name == "transformers fp32":
+            self.words = {"ids": answer.ids, "beginnings": []}
+        if self.words and not samples["same"]:
+            samples["same"].append(report.agreement(answer.ids, answer.text, self.words))
+        if not self.words:
+            self.reasons[name, "same"] = "transformers in fp32 is not there"
+        for _ in range(self.per_round):
+            with system.Window(running.pid) as window:
+                answer = running.ask(data, QUESTION, self.tokens)
             samples["decode"].append((answer.tokens - 1) / (answer.last - answer.first))
-            samples["again"].append(running.ask(data, QUESTION, 4).first * 1e3)
+            samples["cpu"].append(1e3 * window.measured_cpu / answer.tokens)
+            if window.joules is not None:
+                samples["joules"].append(window.joules / answer.tokens)
 
     def tables(self):
         out = []
-        for key, what, unit, better in (("new", "demo model: first token, new picture of 4 tiles", "ms", "low"),
-                                        ("again", "demo model: first token, the same picture again", "ms", "low"),
-                                        ("decode", "demo model: decode after a picture, one stream", "tok/s", "high")):
-            rows = [{"name": name, "ours": name == "Tessera", "samples": samples[key], "reason": self.reasons.get(name, "not measured")}
+        for key, what, unit, better, digits in self.TABLES:
+            if key == "joules" and not any(samples[key] for samples in self.samples.values()):
+                continue  # the head says why energy cannot be read
+            rows = [{"name": name, "ours": name == "Tessera", "samples": samples[key], "reason": self.reasons.get((name, key), "not measured")}
                     for name, samples in self.samples.items()]
-            out.append({"what": what, "unit": unit, "better": better, "rows": rows})
-        for table in out:
-            table["rows"] += absent(("OpenVINO", "llama.cpp"), "they know no Mllama: GGUF has no such architecture")
+            out.append({"what": what, "unit": unit, "better": better, "digits": digits, "compared": key != "same", "rows": rows})
         return out
 
 

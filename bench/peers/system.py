@@ -23,7 +23,7 @@ def describe():
 
 def cpu_seconds():
     """(busy, stolen) CPU seconds of the whole machine since its start."""
-    fields = [int(field) for field in open("/proc/stat", encoding="utf-8").readline().split()[1:9]]
+    fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, irq, softirq, steal = fields
     return (user + nice + system + irq + softirq) / TICK, steal / TICK
 

@@ -33,15 +33,38 @@ def load():
         def end(self):
             pass
 
-    def run(clock, inputs, tokens):
+    def greedy(inputs, tokens, streamer=None):
         with torch.no_grad():
-            model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, streamer=Streamer(clock))
-        return clock.answer()
+            out = model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, streamer=streamer)
+        return out[:, inputs["input_ids"].shape[1]:].tolist()
 
-    def generate(ids, tokens):
+    def run(clock, inputs, tokens):
+        ids = greedy(inputs, tokens, Streamer(clock))[0]
+        return {**clock.answer(), "prompt_tokens": inputs["input_ids"].shape[1], "ids": ids}
+
+    def rows(prompts):
+        prompts = torch.tensor(prompts)
+        return {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+
+    def generate(ids, tokens, text=None):
         clock = worker.Clock()
-        prompt = torch.tensor([ids])
-        return run(clock, {"input_ids": prompt, "attention_mask": torch.ones_like(prompt)}, tokens)
+        return run(clock, rows([ids]), tokens)
+
+    def together(prompts, tokens):
+        return {"tokens": sum(map(len, greedy(rows(prompts), tokens)))}
+
+    def reference(text, tokens):
+        """A text's ids, its greedy continuation up to its end, and the text of each beginning of that.
+
+        Beyond an end id peers that ignore it do not agree on what that means: some forbid it, some go on after it.
+        """
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            ids = model.generate(**rows([prompt]), max_new_tokens=tokens, do_sample=False)[0, len(prompt):].tolist()
+        if ids[-1] == tokenizer.eos_token_id:
+            ids.pop()
+        return {"prompt": prompt, "ids": ids, "beginnings": [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]}
 
     def ask(picture, question, tokens):
         from PIL import Image
@@ -56,7 +79,8 @@ def load():
         return run(clock, inputs, tokens)
 
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return {"threads": torch.get_num_threads(), "weight_bytes": weights}, {"generate": generate, "ask": ask}
+    return ({"threads": torch.get_num_threads(), "weight_bytes": weights, "dtype": str(model.dtype)},
+            {"generate": generate, "together": together, "reference": reference, "ask": ask})
 
 
 worker.serve(load)

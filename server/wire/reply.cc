@@ -77,6 +77,7 @@ void Fill(const EngineStats& in, int64_t refused, pb::EngineCounters& out) {
   out.set_running(static_cast<uint32_t>(in.running));
   out.set_drafted_tokens(count(in.drafted_tokens));
   out.set_accepted_tokens(count(in.accepted_tokens));
+  out.set_busy_seconds(in.busy_seconds);
 }
 
 }  // namespace
