@@ -58,6 +58,11 @@ test-gpu: build  ## on a machine with a GPU: kernels, backend, device words and 
 	@cmake --build build/release -j $(JOBS) --target cuda_gpu_tests -- --quiet || { echo "test-gpu: no CUDA toolkit" >&2; exit 1; }
 	@tests/cuda/nvidia/run.sh build/release
 
+.PHONY: bench-gpu
+bench-gpu: build  ## on a machine with a GPU: TFLOP/s, GB/s and per cent of peak of every kernel, beside cuBLASLt
+	@cmake --build build/release -j $(JOBS) --target tessera-bench-gpu -- --quiet || { echo "bench-gpu: no CUDA toolkit" >&2; exit 1; }
+	@build/release/bin/tessera-bench-gpu --json build/bench-gpu.json
+
 .PHONY: cuda-limits
 cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of every kernel against the checked table
 	@tools/cuda_limits.py

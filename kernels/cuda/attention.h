@@ -59,7 +59,7 @@ struct AttentionParams {
   const int32_t* table = nullptr;
   float* partial = nullptr;      // decode: [kv head][partial_vectors][head dim of the instance]
   float* partial_sum = nullptr;  // decode: [kv head][partial_vectors][2], maximum and sum
-  uint32_t* counters = nullptr;  // decode: [counter][kv head], zero before and after
+  uint32_t* counters = nullptr;  // decode: [counter][kv head], zero before
   int64_t q_stride = 0;          // elements from row to row
   int64_t out_stride = 0;
   int64_t k_stride = 0;  // dense: from key to key. Paged: from block of 16 keys to block
