@@ -2,7 +2,8 @@
 """Measures Tessera and its peers in turn on this machine and writes build/peers/report.{json,txt,html}.
 
   run.py --quick                     about 3 minutes: the 135M model, two rounds, short answers
-  run.py                             135M and 1B, three rounds, prefill 512, decode 128, 1 to 16 streams
+  run.py                             135M in all rounds, then 1B in as many: prefill 512, decode 128, 1 to 16 streams
+  run.py --rounds 2 --minutes 13     within a quarter of an hour: what is not reached is a row that says so
   run.py --models llama-1b --lanes Tessera,llama.cpp --rounds 3 --minutes 10
 """
 
@@ -67,19 +68,21 @@ class Bench:
         self.draw = random.Random(20260101)
         self.prefill_tokens, self.decode_tokens = 512, 32 if args.quick else 128
         self.limit_s = 15 if args.quick else 40  # of one measurement; one that would take longer is not begun
-        self.stream_tokens, self.prompt_tokens = 32 if args.quick else 64, 16
+        self.stream_tokens = 32
         self.quiet_left = args.quiet_wait
         wanted = [name.strip().lower() for name in args.lanes.split(",") if name.strip()]
         chosen = [lane for lane in peers.LANES if not wanted or any(lane.label.lower().startswith(name) for name in wanted)]
+        self.models = [resolve(model) for model in args.models]
         self.cells = [(model, lane, {"model": model, "peer": lane.peer, "weights": lane.weights, "bits": lane.bits, "only": list(lane.only),
                                      "samples": {}, "unmeasured": {}})
-                      for model in map(resolve, args.models) for lane in chosen if not lane.only or model == REAL_MODEL]
+                      for model in self.models for lane in chosen if not lane.only or model == REAL_MODEL]
         self.result = {"machine": system.describe(), "run": {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "mode": "quick" if args.quick else "full",
             "rounds": args.rounds, "prefill_tokens": self.prefill_tokens, "decode_tokens": self.decode_tokens, "stream_tokens": self.stream_tokens,
             "streams": self.args.streams, "load": ", ".join(f"{value:.1f}" for value in os.getloadavg()) + " at the start (1, 5, 15 minutes)",
             "energy": system.rapl_reason() or "RAPL, package, read around each measurement", "quiet": "", "loud": []},
-            "ceilings": {}, "peers": json.loads(places.INSTALLED.read_text()), "lanes": [cell for _, _, cell in self.cells], "side": []}
+            "ceilings": {}, "peers": json.loads(places.INSTALLED.read_text()), "side": [],
+            "lanes": sorted((cell for _, _, cell in self.cells), key=lambda cell: (self.models.index(cell["model"]), -cell["bits"]))}
         done = subprocess.run([places.BIN / "tessera-server", "--version"], capture_output=True, text=True)
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=places.ROOT, capture_output=True, text=True).stdout.strip()
         self.result["run"]["tessera"] = f"{(done.stdout or '?').splitlines()[0]}, source {commit or '?'}"
@@ -154,22 +157,27 @@ class Bench:
             self.say("ceilings ...")
             self.result["ceilings"] = ceilings.measure(self.args.quick)
         sides = [] if self.args.no_side else [side.Pictures(self.args.rounds, self.args.quick), side.Prepare(self.args.rounds, self.args.quick)]
-        for turn in range(self.args.rounds):
-            self.say(f"round {turn + 1} of {self.args.rounds}")
-            for part in sides:
-                if not self.out_of_time():
-                    self.quiet()
-                    part.round(self.say)
-            for model, lane, cell in self.cells:
-                if "reason" in cell or (lane.only and turn):
-                    continue
-                if self.out_of_time():
-                    if not cell["samples"]:
-                        cell["reason"] = "not reached within --minutes"
-                    continue
+        for at, model in enumerate(self.models):
+            for turn in range(self.args.rounds):
+                self.say(f"{model}, round {turn + 1} of {self.args.rounds}")
+                for part in sides if at == 0 else []:
+                    if not self.out_of_time():
+                        self.quiet()
+                        part.round(self.say)
+                self.round(model, turn, sides)
+        self.write(sides)
+
+    def round(self, model, turn, sides):
+        for of, lane, cell in self.cells:
+            if of != model or "reason" in cell or (lane.only and turn):
+                continue
+            if not self.out_of_time():
                 self.lane(model, lane, cell)
-                self.result["side"] = [table for part in sides for table in part.tables()]
-                report.write(self.result, places.WORK)
+                self.write(sides)
+            elif not cell["samples"]:
+                cell["reason"] = f"not reached within --minutes {self.args.minutes:g}"
+
+    def write(self, sides):
         self.result["side"] = [table for part in sides for table in part.tables()]
         report.write(self.result, places.WORK)
 
