@@ -13,7 +13,7 @@ def parse(output):
     found = {}
     for line in output.splitlines():
         if line.startswith("ceilings"):
-            for value, unit, name in re.findall(r"([\d.,]*\d) (GFLOP/s|TFLOP/s|GOP/s|TOP/s|GB/s) of ([^,\n]+)", line):
+            for value, unit, name in re.findall(r"([\d.,]*\d) (GFLOP/s|TFLOP/s|Gop/s|Top/s|GB/s) of ([^,\n]+)", line):
                 name = READING if name.startswith(READING) else name.strip()
                 found[name] = {"value": float(value.replace(",", "")), "unit": unit}
     return found

@@ -204,6 +204,27 @@ def head_lines(result):
     return lines
 
 
+def summary(result):
+    """[(what, ours, [(peer, ratio)])]: what a reader wants first. A row a model, width and metric in which somebody is compared."""
+    out = []
+    streams = [f"streams_{count}" for count in result["run"].get("streams", []) if count == 8] or [f"streams_{count}" for count in result["run"].get("streams", [])[-1:]]
+    for model in dict.fromkeys(lane["model"] for lane in result["lanes"]):
+        for metric in ("prefill", "decode", *streams):
+            title, unit, digits, _ = metrics(result)[metric]
+            rows = [row for row in lane_rows(result, metric) if row["model"] == model]
+            for mine in rows:
+                against = [(row["name"], row["ratio"]) for row in rows if row["bits"] == mine["bits"] and row.get("ratio")]
+                if mine["peer"] == OUR_PEER and against:
+                    out.append((f"{model} {mine['name'].removeprefix(OUR_PEER).strip()}: {title.split(';')[0]}", f"{number(mine['median'], digits)} {unit}", against))
+    for table in result.get("side", []):
+        rows = side_rows(table)
+        against = [(row["name"], row["ratio"]) for row in rows if row.get("ratio")]
+        mine = next((row for row in rows if row["name"] == OUR_PEER and "median" in row), None)
+        if against and mine:
+            out.append((table["what"], f"{number(mine['median'], table.get('digits', 1))} {table['unit']}", against))
+    return out
+
+
 def answers(result):
     """[(lane, what it said)] to the prompt of result["run"]["words"]."""
     return [(f"{lane['peer']} {lane['weights']}", lane["answer"]) for lane in result["lanes"] if lane.get("answer")]
@@ -235,13 +256,22 @@ td,th{padding:.18rem .6rem;border-bottom:1px solid #e3e6ea;text-align:left;verti
 
 
 def page(result):
+    run, machine = result["run"], result["machine"]
+
     def cell(value, kind=""):
         return f"<td class=\"{kind}\">{html.escape(str(value))}</td>"
 
     out = ["<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tessera beside its peers</title>",
            f"<style>{STYLE}</style></head><body><h1>Tessera beside its peers</h1>",
            "<p>Medians with least and most of all rounds, peers in turn within a round, one at a time. The ratio says how many times better "
-           "Tessera's median with weights of the same width is. Everything here was written by the run itself.</p><table>"]
+           "Tessera's median with weights of the same width is. Everything here was written by the run itself.</p>",
+           f"<p>{html.escape(run['date'])}, {html.escape(machine['cpu'])}, {machine['cpus']} CPUs, tier {html.escape(run.get('tier', '?'))}. "
+           f"Quiet: {html.escape(run['quiet'])}.</p>",
+           "<h2>In short</h2><table><tr><th></th><th class=\"n\">Tessera</th><th>times better than</th></tr>"]
+    for what, ours, against in summary(result):
+        peers = ", ".join(f"{name} {value:.2f} x" for name, value in sorted(against, key=lambda pair: pair[1]))
+        out.append(f"<tr>{cell(what)}{cell(ours, 'n')}{cell(peers)}</tr>")
+    out.append("</table><h2>The run</h2><table>")
     out += [f"<tr><th>{html.escape(name)}</th>{cell(value)}</tr>" for name, value in head_lines(result)]
     out.append("</table>")
     for title, unit, digits, rows in tables(result):

@@ -189,6 +189,13 @@ class Forms(unittest.TestCase):
         self.assertIn("broken wheel", text)
         self.assertIn("no server", text)
 
+    def test_summary_says_ours_and_how_many_times_better(self):
+        rows = report.summary(self.result)
+        self.assertEqual(rows[0][0], "m w16: decode of 32 tokens, one stream")
+        self.assertEqual(rows[0][1:], ("21.0 tok/s", [("llama.cpp w16", 2.1)]))
+        self.assertEqual(len(rows), 1)  # nobody is compared in the side table
+        self.assertIn("llama.cpp w16 2.10 x", report.page(self.result))
+
     def test_answers_stand_in_both_forms_escaped(self):
         self.result["run"]["words"] = {"prompt": "Once", "tokens": 32}
         self.result["lanes"][0]["answer"] = "<i>upon</i>"
@@ -211,10 +218,10 @@ class Forms(unittest.TestCase):
 
 class Ceilings(unittest.TestCase):
     def test_line_of_bench_ops_is_read(self):
-        found = ceilings.parse("tier avx512, 2 threads\nceilings, medians of 9: 123.4 GFLOP/s of fp32 FMAs, 1,021.0 GOP/s of int8 VNNI, "
+        found = ceilings.parse("tier avx512, 2 threads\nceilings, medians of 9: 123.4 GFLOP/s of fp32 FMAs, 1,021.0 Gop/s of products of bytes, "
                                "12.5 GB/s of reading 0.77 GB\n")
         self.assertEqual(found["fp32 FMAs"], {"value": 123.4, "unit": "GFLOP/s"})
-        self.assertEqual(found["int8 VNNI"], {"value": 1021.0, "unit": "GOP/s"})
+        self.assertEqual(found["products of bytes"], {"value": 1021.0, "unit": "Gop/s"})
         self.assertEqual(found["reading"], {"value": 12.5, "unit": "GB/s"})
 
     def test_output_without_ceilings_is_nothing(self):
