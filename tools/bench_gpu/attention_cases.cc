@@ -126,6 +126,7 @@ Work CrossWork(const Shapes& s, int rows, Memory& memory) {
   p.tile_keys = s.tile_keys;
   p.tile_blocks = (s.tile_keys + cuda::kKeyBlock - 1) / cuda::kKeyBlock;
   std::vector<int32_t> table;
+  table.reserve(static_cast<size_t>(s.tiles));
   for (int tile = 0; tile < s.tiles; ++tile) table.push_back(s.tiles - 1 - tile);
   p.table = memory.Upload(table);
   const std::vector<CrossRow> ranges(static_cast<size_t>(rows), CrossRow{0, s.tiles});
