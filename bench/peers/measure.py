@@ -82,7 +82,7 @@ class Measure:
             except Exception as error:  # a peer that takes one request only says so itself
                 if count == 1 or self.running.process.poll() is not None:
                     raise
-                reason = f"{type(error).__name__}: {error}" if not str(error).startswith(type(error).__name__) else str(error)
+                reason = str(error) if type(error).__name__ == "Unavailable" else f"{type(error).__name__}: {error}"
                 self.cell["unmeasured"].update({metric: reason, metric + "_raw": reason})
 
     def streams_of(self, count, tokens):

@@ -207,10 +207,10 @@ class Worker(Running):
         count = self.call(op="together", prompts=prompts, tokens=tokens)["tokens"]
         return count, time.perf_counter() - begin
 
-    def ask(self, picture, question, tokens):
+    def ask(self, picture, question, tokens, **more):
         path = places.WORK / "asked.picture"
         path.write_bytes(picture)
-        return clients.Answer(**self.call(op="ask", picture=str(path), question=question, tokens=tokens))
+        return clients.Answer(**self.call(op="ask", picture=str(path), question=question, tokens=tokens, **more))
 
 
 def installed(name):

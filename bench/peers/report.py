@@ -125,6 +125,11 @@ def side_rows(table):
     return rows
 
 
+def plain(reason, root=""):
+    """What a peer said, on one line and without this machine's paths."""
+    return " ".join(str(reason).replace(f"{root}/", "").split()) if root else " ".join(str(reason).split())
+
+
 def markdown(result):
     """The summary that docs/performance.md holds: a table a model, one for the rest."""
     run, machine = result["run"], result["machine"]

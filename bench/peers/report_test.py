@@ -196,6 +196,10 @@ class Forms(unittest.TestCase):
         self.assertEqual(len(rows), 1)  # nobody is compared in the side table
         self.assertIn("llama.cpp w16 2.10 x", report.page(self.result))
 
+    def test_reason_is_one_line_without_this_machines_paths(self):
+        self.assertEqual(report.plain("no\n  file /a/b/models/x", "/a/b"), "no file models/x")
+        self.assertEqual(report.plain("two\nlines"), "two lines")
+
     def test_answers_stand_in_both_forms_escaped(self):
         self.result["run"]["words"] = {"prompt": "Once", "tokens": 32}
         self.result["lanes"][0]["answer"] = "<i>upon</i>"

@@ -110,8 +110,8 @@ class Bench:
         try:
             running = peers.start(lane, model, max(self.args.streams))
         except peers.Unavailable as unavailable:
-            cell["reason"] = str(unavailable)
-            self.say(f"  {model} {lane.label}: {unavailable}")
+            cell["reason"] = report.plain(unavailable, places.ROOT)
+            self.say(f"  {model} {lane.label}: {cell['reason']}")
             return
         samples, begin = cell["samples"], time.monotonic()
         try:
@@ -124,7 +124,7 @@ class Bench:
                 cell["samples"].setdefault("start", []).append(running.start_seconds)
                 Measure(self, running, cell).all()
         except Exception as error:  # whatever a peer does: its row tells it
-            cell["reason"] = f"{type(error).__name__}: {error}; it said: {running.said()}"
+            cell["reason"] = report.plain(f"{type(error).__name__}: {error}; it said: {running.said()}", places.ROOT)
             self.say(f"  {model} {lane.label}: {cell['reason']}")
         finally:
             running.stop()

@@ -33,13 +33,19 @@ def load():
         def end(self):
             pass
 
-    def greedy(inputs, tokens, streamer=None):
+    def greedy(inputs, tokens, streamer=None, ends=False):
         with torch.no_grad():
-            out = model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, streamer=streamer)
+            out = model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=0 if ends else tokens, do_sample=False, streamer=streamer)
         return out[:, inputs["input_ids"].shape[1]:].tolist()
 
-    def run(clock, inputs, tokens):
-        ids = greedy(inputs, tokens, Streamer(clock))[0]
+    def to_its_end(ids):
+        """Without the end id. Beyond it peers that ignore it do not agree on what that means: some forbid it, some go on after it."""
+        stop = model.generation_config.eos_token_id
+        return ids[:-1] if ids[-1] in (stop if isinstance(stop, list) else [stop]) else ids
+
+    def run(clock, inputs, tokens, ends=False):
+        ids = greedy(inputs, tokens, Streamer(clock), ends)[0]
+        ids = to_its_end(ids) if ends else ids
         return {**clock.answer(), "prompt_tokens": inputs["input_ids"].shape[1], "ids": ids}
 
     def rows(prompts):
@@ -54,19 +60,13 @@ def load():
         return {"tokens": sum(map(len, greedy(rows(prompts), tokens)))}
 
     def reference(text, tokens):
-        """A text's ids, its greedy continuation up to its end, and the text of each beginning of that.
-
-        Beyond an end id peers that ignore it do not agree on what that means: some forbid it, some go on after it.
-        """
+        """A text's ids, its greedy continuation up to its end, and the text of each beginning of that."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
         prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
-        with torch.no_grad():
-            ids = model.generate(**rows([prompt]), max_new_tokens=tokens, do_sample=False)[0, len(prompt):].tolist()
-        if ids[-1] == tokenizer.eos_token_id:
-            ids.pop()
+        ids = to_its_end(greedy(rows([prompt]), tokens, ends=True)[0])
         return {"prompt": prompt, "ids": ids, "beginnings": [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]}
 
-    def ask(picture, question, tokens):
+    def ask(picture, question, tokens, ends=False):
         from PIL import Image
         with open(picture, "rb") as file:
             data = file.read()
@@ -76,7 +76,7 @@ def load():
         image = Image.open(io.BytesIO(data)).convert("RGB")
         inputs = processor(images=image, text=text, add_special_tokens=False, return_tensors="pt")
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        return run(clock, inputs, tokens)
+        return run(clock, inputs, tokens, ends)
 
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return ({"threads": torch.get_num_threads(), "weight_bytes": weights, "dtype": str(model.dtype)},
