@@ -27,6 +27,13 @@ class Codec {
   // Reads headers and metadata and checks all that needs no pixels. The caller checks the size
   // limits.
   virtual Result<Header> ReadHeader() = 0;
+  // After ReadHeader: lets Decode give a picture whose sides are the file's divided by the result,
+  // rounded up, and at least these. A codec that cannot answers 1.
+  virtual int Shrink(int64_t least_width, int64_t least_height) {
+    static_cast<void>(least_width);
+    static_cast<void>(least_height);
+    return 1;
+  }
   // Once, after ReadHeader. `rgb` holds width * height * 3 bytes, all written on success.
   virtual Result<void> Decode(std::span<uint8_t> rgb, const std::stop_token& stop) = 0;
 };

@@ -217,10 +217,24 @@ Result<ImageInfo> ProbeImage(std::span<const uint8_t> file, const DecodeLimits& 
 namespace {
 
 Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& limits,
-                            DecodeBudget& budget, const DecodeWait& wait) {
+                            DecodeBudget& budget, const DecodeWait& wait, const LeastSize& least) {
   TESSERA_TRY(Opened opened, Open(file, limits));
-  const Header header = opened.header;
+  Header header = opened.header;
+  const bool swapped = header.orientation >= 5;
+  const auto oriented = [&] {
+    return PictureSize{.width = static_cast<int>(swapped ? header.height : header.width),
+                       .height = static_cast<int>(swapped ? header.width : header.height)};
+  };
   DecodedImage image;
+  image.full = oriented();
+  if (least) {
+    const PictureSize size = least(image.full.width, image.full.height);
+    const int64_t divisor = opened.codec->Shrink(swapped ? size.height : size.width,
+                                                 swapped ? size.width : size.height);
+    header.width = (header.width + divisor - 1) / divisor;
+    header.height = (header.height + divisor - 1) / divisor;
+    image.reduced_by = static_cast<int>(divisor);
+  }
   TESSERA_TRY(image.memory, budget.Acquire(DecodeBytes(header), wait));
   image.rgb.resize(static_cast<size_t>(RgbBytes(header)));
   TESSERA_RETURN_IF_ERROR(opened.codec->Decode(image.rgb, wait.stop));
@@ -228,9 +242,8 @@ Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& l
   if (header.orientation >= 2)
     image.rgb = Oriented(image.rgb, header.width, header.height, header.orientation);
   image.memory.ShrinkTo(RgbBytes(header));
-  const bool swapped = header.orientation >= 5;
-  image.width = static_cast<int>(swapped ? header.height : header.width);
-  image.height = static_cast<int>(swapped ? header.width : header.height);
+  image.width = oriented().width;
+  image.height = oriented().height;
   image.format = opened.format;
   image.orientation = header.orientation;
   image.animated = header.animated;
@@ -240,9 +253,10 @@ Result<DecodedImage> Decode(std::span<const uint8_t> file, const DecodeLimits& l
 }  // namespace
 
 Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits,
-                                 DecodeBudget& budget, const DecodeWait& wait) {
+                                 DecodeBudget& budget, const DecodeWait& wait,
+                                 const LeastSize& least) {
   try {
-    return Decode(file, limits, budget, wait);
+    return Decode(file, limits, budget, wait, least);
   } catch (const std::bad_alloc&) {  // a budget larger than the machine; nothing of it has passed
                                      // through C code
     return Fail(ErrorCode::kResourceExhausted, "out of memory while decoding an image",

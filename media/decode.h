@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,16 @@ struct ImageInfo {
   int64_t decode_bytes = 0;  // an upper bound of what DecodeImage allocates
 };
 
+// The least size, in pixels, that a picture of `width` x `height` (after orientation) may be
+// decoded to. With it a JPEG whose sides are at least 2, 4 or 8 times that comes at 1/2, 1/4 or 1/8
+// of its size, by inverse transforms of fewer points: much faster, and an approximation, for what
+// follows works on pixels averaged by another filter. Empty: every picture as it is.
+struct PictureSize {
+  int width = 0;
+  int height = 0;
+};
+using LeastSize = std::function<PictureSize(int width, int height)>;
+
 // One decoded picture. Move-only: `memory` keeps its bytes counted in the budget as long as it
 // lives.
 struct DecodedImage {
@@ -53,6 +64,8 @@ struct DecodedImage {
   ImageFormat format = ImageFormat::kJpeg;
   int orientation = 1;
   bool animated = false;
+  PictureSize full;    // what the file holds, after orientation
+  int reduced_by = 1;  // 2, 4 or 8: width and height are those divided, rounded up
   DecodeBudget::Lease memory;
 };
 
@@ -64,7 +77,8 @@ Result<ImageInfo> ProbeImage(std::span<const uint8_t> file, const DecodeLimits& 
 // TIFF, HEIC, AVIF ...), too large, damaged, truncated, incomplete. From the budget:
 // kResourceExhausted, kDeadlineExceeded, kCancelled.
 Result<DecodedImage> DecodeImage(std::span<const uint8_t> file, const DecodeLimits& limits,
-                                 DecodeBudget& budget, const DecodeWait& wait = {});
+                                 DecodeBudget& budget, const DecodeWait& wait = {},
+                                 const LeastSize& least = {});
 
 // Name and version of each codec, as linked: {"libjpeg-turbo 2.1.5", ...}, for the table a server
 // prints at start.

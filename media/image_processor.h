@@ -72,7 +72,12 @@ class ImageProcessor {
   // Sizes at least 1. kInvalidArgument where this processor cannot take a picture of that size.
   virtual Result<TileLayout> LayoutOf(int width, int height) const = 0;
   // Pixels of a DecodedImage. Errors are LayoutOf's.
-  virtual Result<ProcessedImage> Process(RgbView image) const = 0;
+  Result<ProcessedImage> Process(RgbView image) const {
+    TESSERA_TRY(const TileLayout layout, LayoutOf(image.width, image.height));
+    return Process(image, layout);
+  }
+  // The same where the picture was decoded smaller than it is: `layout` is that of its full size.
+  virtual ProcessedImage Process(RgbView image, const TileLayout& layout) const = 0;
 };
 
 // The settings as a JSON object, `image_processor_type` among them (with or without Hugging Face's

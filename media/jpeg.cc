@@ -115,6 +115,7 @@ class JpegCodec final : public Codec {
   JpegCodec& operator=(const JpegCodec&) = delete;
 
   Result<Header> ReadHeader() override;
+  int Shrink(int64_t least_width, int64_t least_height) override;
   Result<void> Decode(std::span<uint8_t> rgb, const std::stop_token& stop) override;
 
  private:
@@ -134,6 +135,7 @@ class JpegCodec final : public Codec {
   const std::span<const uint8_t> file_;
   const DecodeLimits limits_;
   JpegHeader header_;
+  unsigned divisor_ = 1;
   Callbacks callbacks_;
   jpeg_decompress_struct cinfo_{};
   bool created_ = false;
@@ -146,6 +148,16 @@ Result<Header> JpegCodec::ReadHeader() {
                 .orientation = OrientationFrom(header_.exif, header_.xmp),
                 .animated = false,
                 .working_bytes = LibraryBytes() + 4 * int64_t{header_.width}};
+}
+
+// Halves, quarters and eighths alone: libjpeg-turbo has vector code for the first two, and the last
+// reads one coefficient of a block.
+int JpegCodec::Shrink(int64_t least_width, int64_t least_height) {
+  while (divisor_ < 8 && header_.width >= 2 * int64_t{divisor_} * least_width &&
+         header_.height >= 2 * int64_t{divisor_} * least_height) {
+    divisor_ *= 2;
+  }
+  return static_cast<int>(divisor_);
 }
 
 Step JpegCodec::Create() {
@@ -184,6 +196,8 @@ Step JpegCodec::ReadLibraryHeader() {
     case 3: cinfo_.out_color_space = JCS_RGB; break;
     default: cinfo_.out_color_space = JCS_CMYK; break;
   }
+  cinfo_.scale_num = 1;
+  cinfo_.scale_denom = divisor_;
   return Step::kDone;
 }
 
@@ -207,7 +221,7 @@ void CmykRowToRgb(const uint8_t* cmyk, uint8_t* rgb, int width) {
 
 Step JpegCodec::ReadRows(uint8_t* rgb, uint8_t* row) {
   if (setjmp(callbacks_.jump) != 0) return Step::kFailed;
-  const int width = header_.width;
+  const auto width = static_cast<int>(cinfo_.output_width);
   while (cinfo_.output_scanline < cinfo_.output_height) {
     uint8_t* const out = rgb + size_t{cinfo_.output_scanline} * static_cast<size_t>(width) * 3;
     JSAMPROW target = header_.components == 3 ? out : row;
@@ -275,8 +289,6 @@ bool JpegCodec::AllCoefficientsSeen() const {
 }
 
 Result<void> JpegCodec::Decode(std::span<uint8_t> rgb, const std::stop_token& stop) {
-  TESSERA_CHECK(rgb.size() == static_cast<size_t>(header_.width) * header_.height * 3,
-                "rgb of {} bytes", rgb.size());
   callbacks_.stop = &stop;
   callbacks_.max_scans = limits_.max_progressive_scans;
   callbacks_.max_scanned_pixels = limits_.max_scanned_pixels;
@@ -288,6 +300,8 @@ Result<void> JpegCodec::Decode(std::span<uint8_t> rgb, const std::stop_token& st
     return Damaged("JPEG", "two frame headers disagree");
   }
   TESSERA_RETURN_IF_ERROR(Explain(Start()));
+  TESSERA_CHECK(rgb.size() == size_t{cinfo_.output_width} * cinfo_.output_height * 3,
+                "rgb of {} bytes for {}x{}", rgb.size(), cinfo_.output_width, cinfo_.output_height);
   const bool several_scans = cinfo_.buffered_image == FALSE && jpeg_has_multiple_scans(&cinfo_);
   std::vector<uint8_t> row(
       header_.components == 3 ? 0 : size_t{4} * static_cast<size_t>(header_.width));

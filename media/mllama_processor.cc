@@ -52,7 +52,8 @@ class MllamaProcessor final : public ImageProcessor {
   int tile_width() const override { return tile_; }
   const Digest& fingerprint() const override { return fingerprint_; }
   Result<TileLayout> LayoutOf(int width, int height) const override;
-  Result<ProcessedImage> Process(RgbView image) const override;
+  using ImageProcessor::Process;
+  ProcessedImage Process(RgbView image, const TileLayout& layout) const override;
 
  private:
   size_t BestArrangement(int width, int height) const;
@@ -113,8 +114,7 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
   return layout;
 }
 
-Result<ProcessedImage> MllamaProcessor::Process(RgbView image) const {
-  TESSERA_TRY(const TileLayout layout, LayoutOf(image.width, image.height));
+ProcessedImage MllamaProcessor::Process(RgbView image, const TileLayout& layout) const {
   const std::vector<uint8_t> resized =
       Resize(image, layout.resized_width, layout.resized_height, resample_);
   ProcessedImage out;

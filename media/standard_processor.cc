@@ -49,7 +49,8 @@ class StandardProcessor final : public ImageProcessor {
   int tile_width() const override { return width_; }
   const Digest& fingerprint() const override { return fingerprint_; }
   Result<TileLayout> LayoutOf(int width, int height) const override;
-  Result<ProcessedImage> Process(RgbView image) const override;
+  using ImageProcessor::Process;
+  ProcessedImage Process(RgbView image, const TileLayout& layout) const override;
 
  private:
   const std::string_view type_;  // the registry's
@@ -130,8 +131,7 @@ int CropStart(int size, int crop) {
   return size >= crop ? (size - crop) / 2 : -((crop - size + 1) / 2);
 }
 
-Result<ProcessedImage> StandardProcessor::Process(RgbView image) const {
-  TESSERA_TRY(const TileLayout layout, LayoutOf(image.width, image.height));
+ProcessedImage StandardProcessor::Process(RgbView image, const TileLayout& layout) const {
   std::vector<uint8_t> resized;
   if (layout.resized_width != image.width || layout.resized_height != image.height) {
     resized = Resize(image, layout.resized_width, layout.resized_height, settings_.resample);

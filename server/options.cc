@@ -200,6 +200,9 @@ void AddInputFlags(CLI::App& app, ServerOptions& o) {
   AddNumber(app, "--prepare-threads", o.prepare_threads, 1, 1024,
             "Threads that decode and tokenise; default: as --threads")
       ->group(group);
+  app.add_flag("--approximate-jpeg", o.limits.approximate_jpeg,
+               "Decode large JPEGs at 1/2, 1/4 or 1/8 of their size: fast, an approximation")
+      ->group(group);
   app.add_flag("--allow-raw-prompts", o.limits.allow_raw_prompts,
                "Take prompts past the template, special tokens parsed")
       ->group(group);

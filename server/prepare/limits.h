@@ -17,6 +17,7 @@ struct InputLimits {
   int64_t image_pixels = int64_t{64} << 20;  // width x height
   int64_t images = 16;
   bool allow_raw_prompts = false;
+  bool approximate_jpeg = false;  // large JPEGs are decoded at a fraction of their size
 };
 
 // Fixed.

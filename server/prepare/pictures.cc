@@ -39,30 +39,41 @@ Result<void> CheckPicture(const Frontend& frontend, const InputImage& image,
 
 Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image,
                                        const Digest& salt, const DecodeLimits& limits,
-                                       DecodeBudget& budget, const DecodeWait& wait) {
+                                       DecodeBudget& budget, const DecodeWait& wait,
+                                       bool approximate_jpeg) {
   const auto begin = Clock::now();
-  auto decoded = DecodeImage(Bytes(image.file), limits, budget, wait);
+  const ImageProcessor& processor = *frontend.processor();
+  // Where there is no layout the picture is refused below, for its full size.
+  const LeastSize least = [&](int width, int height) {
+    const auto layout = processor.LayoutOf(width, height);
+    return layout ? PictureSize{.width = layout->resized_width, .height = layout->resized_height}
+                  : PictureSize{.width = width, .height = height};
+  };
+  auto decoded =
+      DecodeImage(Bytes(image.file), limits, budget, wait, approximate_jpeg ? least : LeastSize{});
   if (!decoded) return Named(std::move(decoded).error(), image);
   const auto after_decode = Clock::now();
-  auto processed = frontend.processor()->Process(
-      {.width = decoded->width, .height = decoded->height, .pixels = decoded->rgb});
-  if (!processed) return Named(std::move(processed).error(), image);
+  const auto layout = processor.LayoutOf(decoded->full.width, decoded->full.height);
+  if (!layout) return Named(layout.error(), image);
+  ProcessedImage processed = processor.Process(
+      {.width = decoded->width, .height = decoded->height, .pixels = decoded->rgb}, *layout);
 
   PreparedPicture out;
   out.first_frame_only = decoded->animated;
+  out.reduced_by = decoded->reduced_by;
   const std::string_view salt_bytes(reinterpret_cast<const char*>(salt.bytes.data()),
                                     salt.bytes.size());
   out.media.digest =
-      DigestOf(salt_bytes, frontend.fingerprint(), frontend.processor()->fingerprint(), *processed);
+      DigestOf(salt_bytes, frontend.fingerprint(), processor.fingerprint(), processed);
   auto pixels = std::make_shared<MediaPixels>();
-  pixels->used_tiles = processed->tiles_used();
-  pixels->height = processed->tile_height;
-  pixels->width = processed->tile_width;
-  pixels->tiles_high = processed->tiles_high;
-  pixels->tiles_wide = processed->tiles_wide;
-  pixels->aspect_ratio_id = processed->aspect_ratio_id;
-  pixels->lut = processed->lut;
-  pixels->tiles = std::move(processed->tiles);
+  pixels->used_tiles = processed.tiles_used();
+  pixels->height = processed.tile_height;
+  pixels->width = processed.tile_width;
+  pixels->tiles_high = processed.tiles_high;
+  pixels->tiles_wide = processed.tiles_wide;
+  pixels->aspect_ratio_id = processed.aspect_ratio_id;
+  pixels->lut = processed.lut;
+  pixels->tiles = std::move(processed.tiles);
   out.media.pixels = std::move(pixels);
   out.decode_seconds = Seconds(begin, after_decode);
   out.preprocess_seconds = Seconds(after_decode, Clock::now());

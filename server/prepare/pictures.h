@@ -16,13 +16,18 @@ struct PreparedPicture {
   double decode_seconds = 0;
   double preprocess_seconds = 0;
   bool first_frame_only = false;  // it was an animation
+  int reduced_by = 1;             // its sides were divided by this in decoding
 };
 
+// `approximate_jpeg`: a JPEG much larger than what the model is shown may be decoded at a half, a
+// quarter or an eighth of its size.
+//
 // Thread-safe. Errors name the picture's field; of the budget: kResourceExhausted,
 // kDeadlineExceeded, kCancelled.
 Result<PreparedPicture> PreparePicture(const Frontend& frontend, const InputImage& image,
                                        const Digest& salt, const DecodeLimits& limits,
-                                       DecodeBudget& budget, const DecodeWait& wait);
+                                       DecodeBudget& budget, const DecodeWait& wait,
+                                       bool approximate_jpeg);
 
 // What headers show: the format, the size against the limits and the processor. Nothing is decoded.
 Result<void> CheckPicture(const Frontend& frontend, const InputImage& image,

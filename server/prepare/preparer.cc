@@ -113,7 +113,8 @@ void Preparer::OnePicture(const std::shared_ptr<Work>& work, size_t index) {
     wait.stop = work->failed.get_token();
     wait.deadline = work->call.deadline;
     return PreparePicture(*work->frontend, image, work->call.cache_salt,
-                          {.max_pixels = options_.limits.image_pixels}, budget_, wait);
+                          {.max_pixels = options_.limits.image_pixels}, budget_, wait,
+                          options_.limits.approximate_jpeg);
   });
   image.file = std::string();  // up to 32 MiB that a waiting request need not hold
   if (picture) {
@@ -146,6 +147,10 @@ void Preparer::Complete(const std::shared_ptr<Work>& work) {
       if (picture.first_frame_only) {
         out.notes.push_back(fmt::format("{}: an animation, of which the first frame is used",
                                         work->input.prompt.images[i].field));
+      }
+      if (picture.reduced_by > 1) {
+        out.notes.push_back(fmt::format("{}: approximated, the JPEG is decoded at 1/{} of its size",
+                                        work->input.prompt.images[i].field, picture.reduced_by));
       }
     }
     out.request = std::make_shared<const PreparedRequest>(std::move(request));

@@ -1,10 +1,12 @@
 // What decoding refuses, and what that costs.
 #include "media/decode.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdlib>
 #include <map>
 
 #include "tests/media/test_files.h"
@@ -51,6 +53,66 @@ TEST(Refusals, EveryBrokenFileGivesOneClearError) {
     EXPECT_EQ(budget.in_use(), 0);
   }
   EXPECT_GT(count, 150u);
+}
+
+// A JPEG of 64 x 48 at fractions of its size: never below what is asked for, and near the mean of
+// the pixels that one of the smaller picture covers.
+TEST(ReducedJpeg, SidesAreDividedAndPixelsStayNear) {
+  DecodeBudget budget;
+  const auto file = ReadPicture("jpeg_s0_p1_64x48.jpg");
+  const auto whole = DecodeImage(file, DecodeLimits{}, budget);
+  ASSERT_TRUE(whole) << whole.error().Describe();
+  struct Case {
+    PictureSize least;
+    int divisor;
+  };
+  for (const auto& [least, divisor] :
+       {Case{{64, 48}, 1}, Case{{33, 1}, 1}, Case{{1, 25}, 1}, Case{{32, 24}, 2}, Case{{17, 12}, 2},
+        Case{{16, 12}, 4}, Case{{9, 1}, 4}, Case{{8, 6}, 8}, Case{{1, 1}, 8}}) {
+    SCOPED_TRACE(fmt::format("{} x {}", least.width, least.height));
+    PictureSize asked;
+    const auto image =
+        DecodeImage(file, DecodeLimits{}, budget, {}, [&, size = least](int width, int height) {
+          asked = {width, height};
+          return size;
+        });
+    ASSERT_TRUE(image) << image.error().Describe();
+    EXPECT_EQ(asked.width, 64);
+    EXPECT_EQ(asked.height, 48);
+    EXPECT_EQ(image->reduced_by, divisor);
+    EXPECT_EQ(image->full.width, 64);
+    EXPECT_EQ(image->full.height, 48);
+    ASSERT_EQ(image->width, 64 / divisor);
+    ASSERT_EQ(image->height, 48 / divisor);
+    ASSERT_EQ(image->rgb.size(), size_t{3} * 64 * 48 / (divisor * divisor));
+    double error = 0;
+    for (int y = 0; y < image->height; ++y)
+      for (int x = 0; x < image->width; ++x)
+        for (int c = 0; c < 3; ++c) {
+          double mean = 0;
+          for (int i = 0; i < divisor * divisor; ++i) {
+            const int at = (y * divisor + i / divisor) * 64 + x * divisor + i % divisor;
+            mean += whole->rgb[static_cast<size_t>(3 * at + c)];
+          }
+          const int pixel = image->rgb[static_cast<size_t>(3 * (y * image->width + x) + c)];
+          error += std::abs(mean / (divisor * divisor) - pixel);
+        }
+    EXPECT_LT(error / static_cast<double>(image->rgb.size()), 6.0);
+    if (divisor == 1) {
+      EXPECT_EQ(image->rgb, whole->rgb);
+    }
+  }
+}
+
+TEST(ReducedJpeg, OthersComeWhole) {
+  DecodeBudget budget;
+  const auto image =
+      DecodeImage(ReadPicture("size_97x89.png"), DecodeLimits{}, budget, {}, [](int, int) {
+        return PictureSize{1, 1};
+      });
+  ASSERT_TRUE(image) << image.error().Describe();
+  EXPECT_EQ(image->reduced_by, 1);
+  EXPECT_EQ(image->width, 97);
 }
 
 TEST(Refusals, LimitsAreCheckedBeforeAnythingIsTaken) {

@@ -91,6 +91,30 @@ TEST_F(Preparing, AnAnimationIsUsedByItsFirstFrameAndSaysSo) {
   EXPECT_THAT(prepared->notes, ElementsAre(HasSubstr("image 1: an animation")));
 }
 
+TEST_F(Preparing, AnApproximatedJpegSaysSo) {
+  const GenerateInput input =
+      Ask({DemoPicture("01-single-1x1.png"), FileOf("tests/prepare/data/large_800x800.jpg")});
+  const auto exact = Prepare(input);
+  ASSERT_TRUE(exact) << exact.error().Describe();
+  EXPECT_THAT(exact->notes, testing::IsEmpty());
+  Preparer fast({.threads = 1, .queue = 1, .limits = {.approximate_jpeg = true}});
+  std::promise<Result<Prepared>> promise;
+  ASSERT_TRUE(fast.TryRun([&] {
+    fast.Prepare(frontend_, GenerateInput(input), call_, {},
+                 [&](Result<Prepared> done) { promise.set_value(std::move(done)); });
+  }));
+  const auto prepared = promise.get_future().get();
+  ASSERT_TRUE(prepared) << prepared.error().Describe();
+  EXPECT_THAT(
+      prepared->notes,
+      ElementsAre(HasSubstr("image 1: approximated, the JPEG is decoded at 1/4 of its size")));
+  const Media &whole = exact->request->media[1], &reduced = prepared->request->media[1];
+  EXPECT_EQ(prepared->request->media[0].digest, exact->request->media[0].digest);
+  EXPECT_NE(reduced.digest, whole.digest);
+  EXPECT_EQ(reduced.pixels->aspect_ratio_id, whole.pixels->aspect_ratio_id);
+  EXPECT_EQ(reduced.pixels->tiles.size(), whole.pixels->tiles.size());
+}
+
 TEST_F(Preparing, ErrorsNameThePicture) {
   const std::string good = DemoPicture("01-single-1x1.png");
   const std::string cut = good.substr(0, good.size() / 2);
