@@ -76,7 +76,7 @@ bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from wh
 	@tools/cuda_roofline.py --out docs/performance-cuda.md
 
 .PHONY: bench-peers
-bench-peers: build  ## Tessera and its peers in turn, one report; PEERS_ARGS=--quick takes 3 minutes once all is installed
+bench-peers: build  ## Tessera and its peers in turn, one report; PEERS_ARGS=--quick takes 6 minutes once all is installed
 	@python3 -B bench/peers/install.py
 	@build/peers-venv/bin/python -B bench/peers/run.py $(PEERS_ARGS)
 

@@ -1,5 +1,7 @@
 """What is measured of one lane while it runs: one answer after the other, then several at a time."""
 
+import time
+
 import ceilings
 import report
 import system
@@ -87,14 +89,14 @@ class Measure:
 
     def streams_of(self, count, tokens):
         busy = getattr(self.running, "busy_seconds", None)
-        begun = busy() if busy else None
+        begin, begun = time.perf_counter(), busy() if busy else None
         prompts = [self.bench.prompt(PROMPT_TOKENS) for _ in range(count)]
         with system.Window(self.running.pid) as window:
             made, wall = self.running.together(prompts, tokens)
         if made != count * tokens:
             raise RuntimeError(f"{count} streams of {tokens} tokens gave {made} tokens")
         if busy:
-            self.add(f"busy_{count}", 100 * (busy() - begun) / wall)
+            self.add(f"busy_{count}", 100 * (busy() - begun) / (time.perf_counter() - begin))
         self.add(f"streams_{count}", report.without_generator(made, wall, window.generator_cpu, system.CPUS))
         self.add(f"streams_{count}_raw", made / wall)
         self.add(f"generator_{count}", 100 * window.generator_cpu / (wall * system.CPUS))

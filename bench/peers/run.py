@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Tessera and its peers in turn on this machine and writes build/peers/report.{json,txt,html}.
 
-  run.py --quick                     about 3 minutes: the 135M model, two rounds, short answers
+  run.py --quick                     about 6 minutes: demo model and 135M, two rounds, 8 streams, short answers
   run.py                             135M in all rounds, then 1B in as many: prefill 512, decode 128, 1 to 16 streams
   run.py --rounds 2 --minutes 13     within a quarter of an hour: what is not reached is a row that says so
   run.py --models llama-1b --lanes Tessera,llama.cpp --rounds 3 --minutes 10
