@@ -1,10 +1,11 @@
 // MatMul: the library's product. Where its own epilogue (alpha, beta, addend) says all, that is the
 // one call; else the product goes to scratch as fp32 and a kernel does the rest. Under
-// --batch-invariant our own kernel does all of it.
+// --batch-invariant our own kernel does all of it, and for int8 and int4 weights always.
 #include <algorithm>
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/int_matrix.h"
 #include "kernels/cuda/rows.h"
 
 namespace tessera::cuda {
@@ -40,26 +41,31 @@ void CudaBackend::MatMul(const MatMulArgs& args) {
                 "MatMul: out: expected {} or fp32, got {}", Name(dtype_), Name(args.out.dtype));
   if (failed() || check['R'] == 0) return;
 
+  MatMulParams op{.x = args.x.data,
+                  .bias = args.bias,
+                  .residual = args.residual.data,
+                  .out = args.out.data,
+                  .x_stride = args.x.stride[0],
+                  .residual_stride = args.residual.stride[0],
+                  .out_stride = args.out.stride[0],
+                  .rows = check['R'],
+                  .n = static_cast<int32_t>(check['N']),
+                  .k = static_cast<int32_t>(check['K']),
+                  .gate = args.gate,
+                  .activation = ActivationOf(args.activation)};
+  if (IsInt(args.w->format())) {
+    const auto& ints = static_cast<const CudaIntMatrix&>(*args.w);
+    Check(LaunchMatMulInt(TypeOf(dtype_), TypeOf(args.out.dtype),
+                          {.op = op, .layout = ints.layout(), .weights = ints.data()}, stream()));
+    return;
+  }
   const auto& w = static_cast<const CudaPackedMatrix&>(*args.w);
   TESSERA_CHECK(w.dtype() == dtype_, "MatMul: w: expected {}, got {}", Name(dtype_),
                 Name(w.dtype()));
   if (batch_invariant_) {
-    Check(LaunchMatMulFixed(TypeOf(dtype_), TypeOf(args.out.dtype),
-                            {.x = args.x.data,
-                             .w = w.data(),
-                             .bias = args.bias,
-                             .residual = args.residual.data,
-                             .out = args.out.data,
-                             .x_stride = args.x.stride[0],
-                             .residual_stride = args.residual.stride[0],
-                             .out_stride = args.out.stride[0],
-                             .rows = check['R'],
-                             .n = static_cast<int32_t>(check['N']),
-                             .k = static_cast<int32_t>(check['K']),
-                             .k_stored = static_cast<int32_t>(w.stored_k()),
-                             .gate = args.gate,
-                             .activation = ActivationOf(args.activation)},
-                            stream()));
+    op.w = w.data();
+    op.k_stored = static_cast<int32_t>(w.stored_k());
+    Check(LaunchMatMulFixed(TypeOf(dtype_), TypeOf(args.out.dtype), op, stream()));
     return;
   }
   GemmArgs gemm{.dtype = dtype_,

@@ -1,11 +1,12 @@
 // Pack: sources of any float type to row-major bf16 or fp16, converted on the host through a piece
-// of pinned memory.
+// of pinned memory, or to codes (pack_int.cc).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/int_matrix.h"
 
 namespace tessera::cuda {
 namespace {
@@ -39,11 +40,12 @@ Result<DType> ChooseDType(const PackSpec& spec, DType activations) {
       if (activations == DType::kBF16) return DType::kBF16;
       break;
     case WeightFormat::kInt8:
-    case WeightFormat::kInt4: break;
+    case WeightFormat::kInt4: break;  // not here
   }
   return Fail(ErrorCode::kUnimplemented, "the cuda backend has no such weight format",
               {.field = "weights",
-               .limit = "auto, or the type of the activations: " + std::string(Name(activations)),
+               .limit = "auto, int8, int4, or the type of the activations: " +
+                        std::string(Name(activations)),
                .value = std::string(Name(spec.format))});
 }
 
@@ -77,7 +79,6 @@ bool ConvertRow(const SourceMatrix& source, int64_t row, DType dtype, int64_t st
 Result<std::unique_ptr<PackedMatrix>> CudaBackend::Pack(std::span<const SourceMatrix> sources,
                                                         const PackSpec& spec) {
   TESSERA_CHECK(!sources.empty(), "Pack: sources: expected at least 1, got 0");
-  TESSERA_TRY(const DType dtype, ChooseDType(spec, dtype_));
   const int64_t columns = sources[0].columns;
   const int64_t k = spec.padded_columns == 0 ? columns : spec.padded_columns;
   int64_t n = 0;
@@ -91,6 +92,15 @@ Result<std::unique_ptr<PackedMatrix>> CudaBackend::Pack(std::span<const SourceMa
   TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
                 "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
+  if (IsInt(spec.format)) {
+    TESSERA_TRY(const PackedInts ints, PackInts(sources, spec, n, k, dtype_));
+    TESSERA_TRY(Storage storage, Allocate(ints.bytes.size()));
+    CopyToDevice(TensorView::Of(storage.get(), DType::kU8, {std::ssize(ints.bytes)}),
+                 ints.bytes.data());
+    if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));
+    return std::make_unique<CudaIntMatrix>(ints.layout, spec.format, std::move(storage));
+  }
+  TESSERA_TRY(const DType dtype, ChooseDType(spec, dtype_));
   const int64_t stored_k = (k + kColumnStep - 1) / kColumnStep * kColumnStep;
   const size_t row_bytes = static_cast<size_t>(stored_k) * SizeOf(dtype);
   const size_t bytes = static_cast<size_t>(n) * row_bytes;

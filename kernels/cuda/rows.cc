@@ -5,6 +5,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/int_matrix.h"
 #include "kernels/cuda/sample_plan.h"
 #include "kernels/sampling.h"
 
@@ -110,14 +111,26 @@ void CudaBackend::GatedActivation(const GatedActivationArgs& args) {
 void CudaBackend::Embedding(const EmbeddingArgs& args) {
   ShapeCheck check("Embedding");
   check.NotNull("table", args.table);
-  const auto& table = static_cast<const CudaPackedMatrix&>(*args.table);
-  check.Extent("table", 'C', table.k());
+  check.Extent("table", 'C', args.table->k());
   check.Extent("ids", 'R', std::ssize(args.ids));
   check.View("out", args.out, "RC", args.out.dtype);
-  check.Below("ids", args.ids, table.n());
+  check.Below("ids", args.ids, args.table->n());
   if (check['R'] == 0) return;
   const int32_t* ids = Stage(args.ids);
   if (failed()) return;
+  if (IsInt(args.table->format())) {
+    const auto& ints = static_cast<const CudaIntMatrix&>(*args.table);
+    Check(LaunchEmbeddingInt(TypeOf(args.out.dtype),
+                             {.layout = ints.layout(),
+                              .weights = ints.data(),
+                              .ids = ids,
+                              .out = args.out.data,
+                              .out_stride = args.out.stride[0],
+                              .count = check['R']},
+                             stream()));
+    return;
+  }
+  const auto& table = static_cast<const CudaPackedMatrix&>(*args.table);
   Check(LaunchEmbedding(TypeOf(table.dtype()), TypeOf(args.out.dtype),
                         {.table = table.data(),
                          .out = args.out.data,

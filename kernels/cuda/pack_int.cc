@@ -1,0 +1,141 @@
+// Sources of any float type to codes, scales and minima in the layout of matmul_int.h.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "base/check.h"
+#include "kernels/code_source.h"
+#include "kernels/cuda/int_matrix.h"
+#include "kernels/factory.h"
+
+namespace tessera::cuda {
+namespace {
+
+constexpr int64_t kQuantAlign = 32;  // K is padded to it before scales are chosen, as on the CPU
+
+// Rows of one item: whole strips, and what the quantiser takes side by side.
+constexpr int64_t kItemRows = kQuantLanes;
+static_assert(kItemRows % kIntStrip == 0);
+
+// Rows `row` .. of the stack as fp32 [kItemRows][stored]; rows beyond the last are zero.
+void LoadRows(std::span<const SourceMatrix> sources, int64_t row, int64_t stored, float* to) {
+  std::fill_n(to, kItemRows * stored, 0.0f);
+  for (int64_t i = 0; i < kItemRows; ++i) {
+    int64_t in_source = row + i;
+    size_t s = 0;
+    while (s < sources.size() && in_source >= sources[s].rows) in_source -= sources[s++].rows;
+    if (s < sources.size()) LoadSourceRows(sources[s], in_source, 1, to + i * stored);
+  }
+}
+
+struct Item {
+  const IntLayout& layout;
+  const QuantFormat& format;
+  int64_t stored = 0;
+  std::span<const float> importance;
+  std::atomic<bool>& too_large;  // for fp16, which weights of groups become
+
+  // Returns the bad row of the item, or -1.
+  int64_t Pack(const float* w, int64_t first, uint8_t* to, std::vector<uint8_t>& codes,
+               std::vector<float>& scales, std::vector<float>& minima) const {
+    const int64_t groups = format.groups(stored);
+    codes.resize(static_cast<size_t>(kItemRows * stored));
+    scales.resize(static_cast<size_t>(kItemRows * groups));
+    minima.resize(format.minimum ? scales.size() : 0);
+    const int64_t bad =
+        QuantizeRows(format, w, kItemRows, stored, importance,
+                     {codes.data(), scales.data(), format.minimum ? minima.data() : nullptr});
+    if (bad >= 0) return bad;
+    auto* halves = reinterpret_cast<uint16_t*>(to + layout.words_at());
+    auto* of_rows = reinterpret_cast<float*>(to + layout.scales_at());
+    const int64_t rows = std::min<int64_t>(kItemRows, layout.strips() * kIntStrip - first);
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto row = static_cast<int32_t>(first + i);
+      for (int32_t c = 0; c < layout.k; ++c) {
+        const uint8_t code = codes[static_cast<size_t>(i * stored + c)];
+        const int64_t at = layout.code_at(row, c);
+        if (layout.bits == 8) {
+          to[at] = code;
+        } else {
+          to[at / 2] = static_cast<uint8_t>(to[at / 2] | code << at % 2 * 4);
+        }
+      }
+      for (int64_t g = 0; g < groups; ++g) {
+        const auto from = static_cast<size_t>(i * groups + g);
+        if (layout.group == 0) {
+          of_rows[row] = scales[from];
+          continue;
+        }
+        const int64_t at = layout.scale_at(row, static_cast<int32_t>(g));
+        halves[at] = FloatToBF16(scales[from]);
+        float most = std::fabs(scales[from]) * (layout.bits == 8 ? 127.0f : 15.0f);
+        if (format.minimum) {
+          halves[at + 1] = FloatToBF16(minima[from]);
+          most += std::fabs(minima[from]);
+        }
+        if (most >= 65520.0f) too_large = true;
+      }
+    }
+    return -1;
+  }
+};
+
+}  // namespace
+
+Result<PackedInts> PackInts(std::span<const SourceMatrix> sources, const PackSpec& spec, int64_t n,
+                            int64_t k, DType activations) {
+  TESSERA_TRY(const QuantFormat format, QuantFormatOf(spec));
+  TESSERA_CHECK(spec.importance.empty() || std::ssize(spec.importance) == k,
+                "Pack: importance: expected {} columns, got {}", k, spec.importance.size());
+  PackedInts packed{.layout = {.n = static_cast<int32_t>(n),
+                               .k = static_cast<int32_t>(k),
+                               .bits = format.bits,
+                               .group = format.group,
+                               .minimum = format.minimum ? 1 : 0},
+                    .bytes = {}};
+  const IntLayout& layout = packed.layout;
+  packed.bytes.resize(static_cast<size_t>(layout.bytes()));
+  const int64_t stored = (k + kQuantAlign - 1) / kQuantAlign * kQuantAlign;
+  std::vector<float> importance(spec.importance.begin(), spec.importance.end());
+  if (!importance.empty()) importance.resize(static_cast<size_t>(stored), 0.0f);
+  std::atomic<bool> too_large{false};
+  const Item item{layout, format, stored, importance, too_large};
+
+  const int64_t items = (n + kItemRows - 1) / kItemRows;
+  std::atomic<int64_t> next{0}, bad_row{-1};
+  const auto work = [&] {
+    std::vector<float> w(static_cast<size_t>(kItemRows * stored)), scales, minima;
+    std::vector<uint8_t> codes;
+    for (int64_t i = next++; i < items; i = next++) {
+      LoadRows(sources, i * kItemRows, stored, w.data());
+      const int64_t bad =
+          item.Pack(w.data(), i * kItemRows, packed.bytes.data(), codes, scales, minima);
+      if (bad >= 0) bad_row = i * kItemRows + bad;
+    }
+  };
+  {
+    // Matrices of a few items are not worth a thread.
+    const int64_t threads = std::min<int64_t>(UsableCpuCount(), n * k / (1 << 16) + 1);
+    std::vector<std::thread> others;
+    for (int64_t i = 1; i < threads; ++i) others.emplace_back(work);
+    work();
+    for (std::thread& other : others) other.join();
+  }
+  if (bad_row >= 0)
+    return Invalid("a weight that is to be quantised is not finite or too large",
+                   {.field = "weights",
+                    .limit = "magnitudes up to 1e37",
+                    .value = fmt::format("row {}", bad_row.load())});
+  if (too_large && activations == DType::kF16)
+    return Invalid("a weight is too large for fp16",
+                   {.field = "weights",
+                    .limit = "magnitudes below 65520, or activations of bf16",
+                    .value = std::string(Name(spec.format))});
+  return packed;
+}
+
+}  // namespace tessera::cuda
