@@ -19,9 +19,9 @@ def parse(output):
     return found
 
 
-def measure(quick):
+def measure(repetitions):
     """{"values", "output"} or {"reason"}."""
-    command = [str(places.BIN / "tessera-bench-ops"), "--repetitions", "3" if quick else "5"] + (["--quick"] if quick else [])
+    command = [str(places.BIN / "tessera-bench-ops"), "--repetitions", str(repetitions), "--quick"]  # all ops of all layers are `make bench`'s
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=420)
     except (OSError, subprocess.TimeoutExpired) as error:
