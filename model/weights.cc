@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -70,6 +71,8 @@ std::string NoteOnCodes(size_t kept, size_t turned, const QuantizationConfig& co
   if (turned > 0) text += fmt::format("; {} matrices are dequantised", turned);
   return text;
 }
+
+constexpr int kInt8Group = 32;
 
 bool SameBytes(const TensorEntry& a, const TensorEntry& b) {
   return a.dtype == b.dtype && a.bytes() == b.bytes() &&
@@ -157,6 +160,17 @@ Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, co
     if (regrouped || !backend.takes_codes()) numbers.push_back(NumbersOf(source));
   }
   PackSpec spec{.format = format};
+  const Slot slot = parts.front().expected.row->slot;
+  const bool coded = std::any_of(parts.begin(), parts.end(), [](const BoundTensor& part) {
+    return static_cast<bool>(part.quantized);
+  });
+  // Tables and heads lose most at 4 bits, and one scale an output loses to outliers at 8: measured
+  // in docs/performance.md.
+  if (!coded && format == WeightFormat::kInt4 && (slot == Slot::kEmbedding || slot == Slot::kHead))
+    spec.format = WeightFormat::kInt8;
+  // CUDA's fp16 products know int8 by one scale an output alone.
+  if (!coded && spec.format == WeightFormat::kInt8 && backend.activation_dtype() != DType::kF16)
+    spec.group = kInt8Group;
   switch (parts.front().expected.row->rule) {
     case PackRule::kMatrix: return AddMatrix(key, sources, spec, backend);
     case PackRule::kTable:
@@ -266,6 +280,9 @@ WeightFormat Weights::format() const {
   std::optional<WeightFormat> format;
   for (const auto& [key, matrix] : matrices_) {
     if (std::get<Slot>(key) == Slot::kClassToken) continue;  // a table of two rows, always fp32
+    const bool outer =
+        std::get<Slot>(key) == Slot::kEmbedding || std::get<Slot>(key) == Slot::kHead;
+    if (outer && matrix->format() == WeightFormat::kInt8) continue;  // also where layers are int4
     if (format && *format != matrix->format()) return WeightFormat::kAuto;
     format = matrix->format();
   }
