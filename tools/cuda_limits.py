@@ -43,6 +43,7 @@ MUST_CONTAIN = {
     "attention_cross": TENSOR,
     "attention_decode": ["mma.sync", "cp.async"],
     "matmul_fixed": TENSOR,
+    "matmul_int": TENSOR,
 }
 
 

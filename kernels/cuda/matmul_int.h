@@ -2,12 +2,10 @@
 // the weights lie in device memory, and the launchers.
 //
 // A weight is that of kernels/quantize.h. Codes become numbers in registers, never in memory:
-//   one scale a row (int8)   code - 128 is exact in bf16 and fp16; sums are scaled in fp32 at the
-//   end scales of groups         fma(code', scale, minimum') in fp32, rounded once to the
-//   activations'
-//                            rounded once to the type of activations; code' = 128 + code,
-//                            minimum' = fma(-(128 + offset), scale,
-//                            minimum), which is exact where there is no minimum
+// - one scale a row (int8): code - 128 is exact in bf16 and fp16; sums are scaled in fp32, last;
+// - scales of groups: (code - 128) * scale, or of int4 fma(128 + code, scale, shift) with shift =
+//   fma(-(128 + offset), scale, minimum), exact where there is no minimum; rounded once, from fp32
+//   to the activations' type.
 // The product is mma with fp32 sums. K is cut into kIntParts parts of whole steps of 64; a part is
 // one chain of mma over ascending k, and parts are added in ascending order. Nothing of this
 // depends on the rows: the kernel for up to 16 rows and the one for more give a row the same bits.

@@ -272,6 +272,42 @@ TEST(EmbeddingInt, IsTheQuantisedWeight) {
       }
 }
 
+// Weights once a row of tiles, x once a column of tiles, whole sectors, no bank conflicts. At the
+// inner size of Llama 8B: below that, parts share rows of words, each of which both read.
+TEST(MatMulInt, MovesWholeSectorsWithoutConflicts) {
+  const int64_t n = 64, k = 4096;
+  ForSchedules(1, [&](uint64_t) {
+    for (const Format& f : kFormats) {
+      const Packed packed(f, Random(n * k, 3), n, k, DType::kBF16);
+      for (int64_t rows : {1, 8, 16, 128}) {
+        SCOPED_TRACE(fmt::format("{} {} rows", NameOf(f), rows));
+        const DeviceRows x(RowType::kBf16, rows, k, 0, 0, Random(rows * k, 4)),
+            out(RowType::kBf16, rows, n);
+        ForgetCounters();
+        ExpectRan(cuda::LaunchMatMulInt(RowType::kBf16, RowType::kBf16,
+                                        ParamsOf(packed, x, out, rows), TestStream()),
+                  "matmul");
+        const Moved moved = TakeCounters(rows > cuda::kIntFew ? "ManyKernel" : "FewKernel");
+        if (!moved.counted) continue;
+        const int64_t tiles = rows > cuda::kIntFew ? n / 64 : n / 32;
+        const auto least =
+            static_cast<double>(packed.ints.layout.bytes() + 2 * rows * k * tiles + 2 * rows * n);
+        EXPECT_LE(static_cast<double>(moved.load_moved + moved.store_moved), 1.05 * least);
+        EXPECT_GE(static_cast<double>(moved.load_bytes),
+                  0.95 * static_cast<double>(moved.load_moved));
+        EXPECT_EQ(moved.store_bytes, moved.store_moved);
+        EXPECT_LE(static_cast<double>(moved.wavefronts),
+                  1.05 * static_cast<double>(moved.ideal_wavefronts));
+        fmt::print(
+            "{:24} {:4} rows: {:8.4f} of least, {:6.4f} sectors, {:6.4f} wavefronts\n", NameOf(f),
+            rows, static_cast<double>(moved.load_moved + moved.store_moved) / least,
+            static_cast<double>(moved.load_bytes) / static_cast<double>(moved.load_moved),
+            static_cast<double>(moved.wavefronts) / static_cast<double>(moved.ideal_wavefronts));
+      }
+    }
+  });
+}
+
 TEST(MatMulInt, RefusesWhatItCannotKeep) {
   Floats w = Random(20 * 70, 80);
   const SourceMatrix source{w.data(), DType::kF32, 20, 70};
