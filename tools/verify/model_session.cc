@@ -227,7 +227,7 @@ Result<SessionPrompt> ModelSession::Prepare(const Json& item, const Json& spec,
     prompt.lossy.push_back(IsLossy(file));
     TESSERA_TRY(PreparedPicture picture,
                 PreparePicture(*frontend_, {.file = std::move(file), .field = "images"},
-                               SaltOf(salt), {}, budget_, {}));
+                               SaltOf(salt), {}, budget_, {}, /*approximate_jpeg=*/false));
     prompt.media.push_back(std::move(picture.media));
   }
   size_t next = 0;
