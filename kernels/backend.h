@@ -68,6 +68,14 @@ struct PackSpec {
   int64_t padded_columns = 0;
 };
 
+// The bytes of a packed matrix, in memory or in a file, and what is needed to use them again.
+struct PackedImage {
+  int64_t n = 0, k = 0;
+  WeightFormat format = WeightFormat::kAuto;
+  std::string layout = {};  // the backend's name for the order of the bytes
+  std::span<const std::byte> bytes = {};
+};
+
 struct ScratchLimits {
   int64_t max_rows = 0;        // R of any op
   int64_t widest = 0;          // largest K or N of any matmul
@@ -129,6 +137,17 @@ class Backend {
   virtual Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                                      const PackSpec& spec) = 0;
   virtual bool takes_codes() const { return false; }  // SourceMatrix::codes
+  // What the bytes of packed matrices depend on beside sources and spec: backends of the same text
+  // restore each other's images. Empty: images are not to be had.
+  virtual std::string packing() const { return ""; }
+  virtual std::optional<PackedImage> Image(const PackedMatrix& /*matrix*/) const {
+    return std::nullopt;
+  }
+  // A matrix of its own from a copy of an image. INVALID_ARGUMENT where sizes, format and layout do
+  // not agree; the bytes themselves are trusted.
+  virtual Result<std::unique_ptr<PackedMatrix>> Restore(const PackedImage& /*image*/) {
+    return Fail(ErrorCode::kUnimplemented, "this backend restores no packed weights");
+  }
 
   virtual void MatMul(const MatMulArgs&) = 0;
   virtual void RmsNorm(const RmsNormArgs&) = 0;

@@ -104,6 +104,8 @@ struct LoadOptions {
   WeightFormat format = WeightFormat::kAuto;
   // Unset: tessera.json in the model's directory, else zero.
   std::optional<UnseenRows> unseen_rows;
+  // Where packed weights are kept for the next start, see weight_cache.h; empty: nowhere.
+  std::filesystem::path cache_dir;
   DType kv_dtype = DType::kF32;
   // Work of one unit of picture encoding, about and at most that of 16 rows of text: the finest
   // grain at which it can be spread over steps.

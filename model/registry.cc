@@ -10,11 +10,12 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 #include "model/tensor_table.h"
+#include "model/weight_cache.h"
 
 namespace tessera {
 namespace {
 
-constexpr size_t kMaxTesseraJson = 64u << 10;
+constexpr size_t kMaxTesseraJson = 64u << 10, kMaxConfigJson = 4u << 20;
 
 struct Architecture {
   std::string_view name;
@@ -99,6 +100,19 @@ double PackedElementBytes(WeightFormat format, DType stored) {
   return 4;
 }
 
+// MODEL-FORMAT-TIER-PLACE.cache: models of one name in two places do not share a file.
+std::filesystem::path CacheFile(const std::filesystem::path& directory, const Backend& backend,
+                                const LoadOptions& options) {
+  if (options.cache_dir.empty()) return {};
+  std::error_code ignored;
+  std::filesystem::path place = std::filesystem::weakly_canonical(directory, ignored);
+  if (place.filename().empty()) place = place.parent_path();
+  const std::string text = place.string();
+  return options.cache_dir / fmt::format("{}-{}-{}-{:08x}.cache", place.filename().string(),
+                                         Name(options.format), backend.tier(),
+                                         Checksum64(std::as_bytes(std::span(text))) >> 32);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory,
@@ -114,10 +128,18 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
   ModelInfo info = MakeInfo(config, expected, options.kv_dtype, unseen_rows);
   TESSERA_TRY(const std::vector<BoundTensor> bound,
               BindTensors(std::move(expected), checkpoint.tensors(), config.quantization));
-  TESSERA_TRY(Weights weights,
-              Weights::Load(
-                  bound, checkpoint, config, backend,
-                  {.format = options.format, .progress = options.progress, .note = options.note}));
+  std::string cache_key;
+  if (!options.cache_dir.empty()) {
+    TESSERA_TRY(const std::string text, ReadSmallFile(directory / "config.json", kMaxConfigJson));
+    cache_key = fmt::format("{}config.json {:016x}\n", checkpoint.fingerprint(),
+                            Checksum64(std::as_bytes(std::span(text))));
+  }
+  TESSERA_TRY(Weights weights, Weights::Load(bound, checkpoint, config, backend,
+                                             {.format = options.format,
+                                              .progress = options.progress,
+                                              .cache_file = CacheFile(directory, backend, options),
+                                              .cache_key = std::move(cache_key),
+                                              .note = options.note}));
   // A unit beside the rows of small models may not be what a step of theirs takes many times over.
   const double unit = std::min(options.encode_unit_flops, 16 * info.flops_per_token);
   return architecture->make({std::move(config), std::move(info), std::move(weights), unit},

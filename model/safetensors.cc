@@ -12,6 +12,7 @@
 #include <set>
 
 #include "model/json.h"
+#include "model/weight_cache.h"
 
 namespace tessera {
 namespace {
@@ -49,6 +50,10 @@ Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std::filesy
   std::unique_ptr<SafetensorsFile> file(
       new SafetensorsFile({static_cast<const std::byte*>(mapping), size}, mapping != nullptr));
   TESSERA_RETURN_IF_ERROR(file->Parse(path.filename().string()));
+  const size_t header = size - file->data_bytes();
+  file->fingerprint_ =
+      fmt::format("{} {} {}.{:09} {:016x}", path.filename().string(), size, info.st_mtim.tv_sec,
+                  info.st_mtim.tv_nsec, Checksum64(file->bytes_.first(header)));
   return file;
 }
 
@@ -177,6 +182,12 @@ std::vector<const TensorEntry*> Checkpoint::tensors() const {
     for (const TensorEntry& entry : file->tensors()) all.push_back(&entry);
   }
   return all;
+}
+
+std::string Checkpoint::fingerprint() const {
+  std::string lines;
+  for (const auto& file : files_) lines += file->fingerprint() + "\n";
+  return lines;
 }
 
 void Checkpoint::Release(const TensorEntry& entry) const {

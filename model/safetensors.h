@@ -61,6 +61,8 @@ class SafetensorsFile {
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
+  // Name, size, time of the last change and header in one line: another file has another.
+  const std::string& fingerprint() const { return fingerprint_; }
   // Gives the pages that lie wholly inside the tensor back to the system; they can be read again
   // from the file.
   void Release(const TensorEntry& entry) const;
@@ -68,10 +70,16 @@ class SafetensorsFile {
  private:
   SafetensorsFile(std::span<const std::byte> bytes, bool mapped) : bytes_(bytes), mapped_(mapped) {}
   Result<void> Parse(std::string_view file);
+  uint64_t data_bytes() const {  // the tensors cover the data
+    uint64_t end = 0;
+    for (const TensorEntry& entry : tensors_) end = end > entry.end ? end : entry.end;
+    return end;
+  }
 
   const std::span<const std::byte> bytes_;
   const bool mapped_;
   std::vector<TensorEntry> tensors_;
+  std::string fingerprint_;
 };
 
 // All tensors of a model's directory: `model.safetensors` if it is there, else the shards that
@@ -84,6 +92,7 @@ class Checkpoint {
   const TensorEntry* Find(std::string_view name) const;  // null where there is none
   std::vector<const TensorEntry*> tensors() const;       // by file, in file order
   void Release(const TensorEntry& entry) const;
+  std::string fingerprint() const;  // of all files, a line each
 
  private:
   struct Located {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/projector.h"
+#include "model/weight_cache.h"
 
 namespace tessera {
 namespace {
@@ -79,7 +80,29 @@ bool SameBytes(const TensorEntry& a, const TensorEntry& b) {
          std::memcmp(a.data, b.data, a.bytes()) == 0;
 }
 
+bool IsMatrix(PackRule rule) {
+  return rule == PackRule::kMatrix || rule == PackRule::kTable || rule == PackRule::kStatesMatrix;
+}
+
 }  // namespace
+
+// The cache of one load: what is read, and what is to be written when all is there.
+struct Weights::CacheUse {
+  std::unique_ptr<WeightCacheFile> file;  // null: there is none that can be used
+  std::string reason;                     // why it is written again; empty: it is not
+  std::map<std::string, Key> names;       // of all matrices
+
+  void Open(const WeightOptions& options, const std::string& key) {
+    auto opened = WeightCacheFile::Open(options.cache_file, key);
+    if (opened) {
+      file = *std::move(opened);
+    } else if (opened.error().code == ErrorCode::kNotFound) {
+      reason = "written";
+    } else {
+      reason = fmt::format("rebuilt, it was {}", opened.error().Describe());
+    }
+  }
+};
 
 Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Checkpoint& checkpoint,
                               const ModelConfig& config, Backend& backend,
@@ -101,18 +124,27 @@ Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Che
                                *config.quantization));
   }
   size_t kept = 0, turned = 0;
+  CacheUse cache;
+  const bool caching = !options.cache_file.empty() && !backend.packing().empty();
+  const std::string cache_key =
+      options.cache_key + backend.packing() + "\n" + std::string(Name(options.format)) + "\n";
+  if (caching) cache.Open(options, cache_key);
   const Key embedding{Group::kModel, 0, Slot::kEmbedding}, head{Group::kModel, 0, Slot::kHead};
   // A tied checkpoint may carry the head all the same: equal bytes are one matrix, others count (as
   // in transformers 5)
   const auto stored_head = by_slot.find(head);
   bool tied = stored_head == by_slot.end();
-  if (!tied && config.text.tied_head && !stored_head->second.front().quantized &&
-      SameBytes(*stored_head->second.front().entry, *by_slot.at(embedding).front().entry)) {
+  if (!tied && cache.file != nullptr && config.text.tied_head) {  // it was compared then
+    tied = !cache.file->Has(stored_head->second.front().expected.names.front());
+    if (tied) by_slot.erase(stored_head);
+  } else if (!tied && config.text.tied_head && !stored_head->second.front().quantized &&
+             SameBytes(*stored_head->second.front().entry, *by_slot.at(embedding).front().entry)) {
     by_slot.erase(stored_head);
     tied = true;
   }
   for (const auto& [key, parts] : by_slot) {
-    Result<void> added = weights.Add(key, parts, codes, config, backend, options.format, tied);
+    Result<void> added =
+        weights.AddSlot(key, parts, codes, config, backend, options.format, tied, cache);
     if (!added) {
       Error error = added.error();
       // The backend knows numbers, not names.
@@ -139,7 +171,48 @@ Result<Weights> Weights::Load(const std::vector<BoundTensor>& tensors, const Che
           kept + turned == 0 ? std::string() : NoteOnCodes(kept, turned, *config.quantization);
       options.note && !note.empty())
     options.note(note);
+  if (caching && !cache.reason.empty()) {
+    std::map<std::string, PackedImage> images;
+    for (const auto& [name, key] : cache.names)
+      images[name] = *backend.Image(*weights.matrices_[key]);
+    const Result<void> written = WriteWeightCache(options.cache_file, cache_key, images);
+    if (options.note && written)
+      options.note(fmt::format("weight cache {}: {}", cache.reason, options.cache_file.string()));
+    if (options.note && !written)
+      options.note(fmt::format("weight cache not written: {}", written.error().Describe()));
+  } else if (caching && options.note) {
+    options.note(fmt::format("weight cache used: {}", options.cache_file.string()));
+  } else if (!options.cache_file.empty() && options.note) {
+    options.note(fmt::format("no weight cache: {} keeps none", backend.name()));
+  }
   return weights;
+}
+
+Result<void> Weights::AddSlot(const Key& key, std::span<const BoundTensor> parts,
+                              const Codes& codes, const ModelConfig& config, Backend& backend,
+                              WeightFormat format, bool tied, CacheUse& cache) {
+  const ExpectedTensor& first = parts.front().expected;
+  if (!IsMatrix(first.row->rule)) return Add(key, parts, codes, config, backend, format, tied);
+  const std::string& name = first.names.front();
+  cache.names[name] = key;
+  if (cache.file != nullptr) {
+    int64_t rows = 0;
+    for (const BoundTensor& part : parts) rows += part.expected.shape.front();
+    Result<PackedImage> image = cache.file->Read(name);
+    if (image && image->n == rows) {
+      auto restored = backend.Restore(*image);
+      cache.file->Release(*image);
+      if (restored) {
+        bytes_ += (*restored)->bytes();
+        matrices_[key] = *std::move(restored);
+        return {};
+      }
+      if (restored.error().code == ErrorCode::kResourceExhausted)
+        return tl::unexpected<Error>(std::move(restored).error());
+    }
+    if (cache.reason.empty()) cache.reason = fmt::format("rebuilt, it was damaged ({})", name);
+  }
+  return Add(key, parts, codes, config, backend, format, tied);
 }
 
 Result<void> Weights::Add(const Key& key, std::span<const BoundTensor> parts, const Codes& codes,

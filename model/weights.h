@@ -1,9 +1,11 @@
 // The packed weights of a loaded model, by group, layer and slot. Const after loading.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -19,6 +21,8 @@ namespace tessera {
 struct WeightOptions {
   WeightFormat format = WeightFormat::kAuto;   // of matmul operands and embedding tables
   std::function<void(double)> progress;        // share of bytes packed, 0..1; may be empty
+  std::filesystem::path cache_file;            // of packed weights; empty: none
+  std::string cache_key;                       // all its content depends on, but for the backend
   std::function<void(std::string_view)> note;  // a line for the operator; may be empty
 };
 
@@ -47,8 +51,14 @@ class Weights {
 
   using Codes = std::map<const TensorEntry*, std::unique_ptr<const CodeSource>>;
 
+  struct CacheUse;
+
   Result<void> Add(const Key& key, std::span<const BoundTensor> parts, const Codes& codes,
                    const ModelConfig& config, Backend& backend, WeightFormat format, bool tied);
+  // One slot, from the cache where that holds it.
+  Result<void> AddSlot(const Key& key, std::span<const BoundTensor> parts, const Codes& codes,
+                       const ModelConfig& config, Backend& backend, WeightFormat format, bool tied,
+                       CacheUse& cache);
   Result<void> AddMatrix(const Key& key, std::span<const SourceMatrix> sources,
                          const PackSpec& spec, Backend& backend);
   Result<void> AddVector(const Key& key, std::span<const BoundTensor> parts, Backend& backend);

@@ -49,6 +49,8 @@ LoadOptions MakeLoadOptions(const ServerOptions& options, const Backend& backend
   LoadOptions load;
   load.format = options.weights;
   load.unseen_rows = options.unseen_rows;
+  load.cache_dir =
+      options.cache_dir == "model" ? options.model : std::filesystem::path(options.cache_dir);
   load.kv_dtype = options.kv_dtype.value_or(backend.operand_dtype());
   return load;
 }

@@ -82,6 +82,11 @@ void AddModelFlags(CLI::App& app, ServerOptions& o) {
       "Rows that see no picture in cross-attention layers: zero as trained, attend as transformers "
       "computes; default: tessera.json of the model, else zero")
       ->group(group);
+  app.add_option("--cache-dir", o.cache_dir,
+                 "Where packed weights are kept, so that the next start takes seconds; model: "
+                 "beside the model; default: nowhere")
+      ->type_name("model|DIR")
+      ->group(group);
   AddNumber(app, "--max-context", o.max_context, 1, 1 << 30,
             "Tokens of prompt and answer; default: the model's")
       ->group(group);

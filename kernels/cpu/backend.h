@@ -96,6 +96,9 @@ class CpuBackend final : public Backend {
   Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                              const PackSpec& spec) override;
   bool takes_codes() const override { return true; }
+  std::string packing() const override;
+  std::optional<PackedImage> Image(const PackedMatrix& matrix) const override;
+  Result<std::unique_ptr<PackedMatrix>> Restore(const PackedImage& image) override;
 
   void MatMul(const MatMulArgs& args) override;
   void RmsNorm(const RmsNormArgs& args) override;
