@@ -39,6 +39,7 @@ struct EngineOptions {
 // Counters since start and gauges of now. For metrics, GetModel and tests.
 struct EngineStats {
   int64_t steps = 0;
+  int64_t steps_ahead = 0;  // submitted while the step before them ran
   int64_t requests_accepted = 0, requests_finished = 0, requests_failed = 0, requests_cancelled = 0,
           requests_refused = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;

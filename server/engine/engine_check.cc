@@ -108,6 +108,7 @@ void EngineCore::CheckInvariants() const {
       for (int32_t page : sequence.pages) ++self_references[page];
     }
   }
+  for (int32_t page : copied_) ++self_references[page];  // read by the step in flight
   int held = 0;
   for (const auto& [page, count] : self_references) {
     TESSERA_CHECK(blocks_.self.references(page) == count, "self page {}: {} references, {} holders",

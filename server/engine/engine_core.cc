@@ -148,9 +148,17 @@ std::optional<uint64_t> EngineCore::Isolated() {
 bool EngineCore::RunOnce() {
   const TimePoint now = clock_.Now();
   EndDue(now);
-  if (requests_.empty() || device_lost_) return false;
-  std::vector<ActiveRequest*> view;
+  if (flight_ == nullptr && (requests_.empty() || device_lost_)) return false;
   try {
+    if (flight_ != nullptr) {
+      std::unique_ptr<Flight> next = SubmitAhead(*flight_);
+      const std::unique_ptr<Flight> done = std::exchange(flight_, std::move(next));
+      Finish(*done);
+      RemoveEnded();
+      if (flight_ != nullptr) return true;
+    }
+    if (requests_.empty() || device_lost_) return false;
+    std::vector<ActiveRequest*> view;
     for (ActiveRequest& request : requests_) view.push_back(&request);
     const std::vector<const RequestState*> states = States(view);
     if (options_.speculate > 0) MakeDrafts();
@@ -165,6 +173,7 @@ bool EngineCore::RunOnce() {
   } catch (const std::exception&) {
     // Outside the model's step, e.g. out of memory while the plan was applied: the tables may be
     // half changed.
+    Discard();
     ResetPools();
     suspects_.clear();
     for (const ActiveRequest& request : requests_) suspects_.push_back(request.state.id);
@@ -175,41 +184,65 @@ bool EngineCore::RunOnce() {
 }
 
 void EngineCore::RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>& view) {
-  Step step;
+  auto flight = std::make_unique<Flight>();
   std::vector<PageCopy> copies;
   Apply(plan, view, copies);
   if (plan.empty()) return;
+  flight->plan = plan;
+  for (const ActiveRequest* request : view) flight->ids.push_back(request->state.id);
   BuiltBatch built = BuildBatch(plan, States(view), blocks_, runner_->info().unseen_rows);
-  step.batch = std::move(built.batch);
-  step.batch.page_copies = std::move(copies);
-  step.encode = EncodeSlices(plan);
-  std::deque<std::vector<TokenCount>> draft_counts;
-  step.sample = SampleRows(built.draws, view, draft_counts);
+  flight->step.batch = std::move(built.batch);
+  flight->step.batch.page_copies = std::move(copies);
+  flight->step.encode = EncodeSlices(plan);
+  flight->draws = std::move(built.draws);
+  Submit(*flight, view);
+  if (!flight->failed && MayRunAhead(plan)) {
+    flight_ = std::move(flight);
+  } else {
+    Finish(*flight);
+  }
+}
 
-  const TimePoint begin = clock_.Now();
-  StepResult result;
-  bool failed = false;
+void EngineCore::Submit(Flight& flight, const std::vector<ActiveRequest*>& view) {
+  flight.step.sample = SampleRows(flight.draws, view, flight.ahead, flight.draft_counts);
+  flight.begin = clock_.Now();
   try {
-    result = runner_->Wait(runner_->Submit(step));
+    flight.handle = runner_->Submit(flight.step);
   } catch (const std::exception&) {
-    failed = true;
+    flight.failed = true;
+  }
+}
+
+void EngineCore::Finish(Flight& flight) {
+  StepResult result;
+  try {
+    if (!flight.failed) result = runner_->Wait(flight.handle);
+  } catch (const std::exception&) {
+    flight.failed = true;
   }
   ++stats_.steps;
-  const double seconds = std::chrono::duration<double>(clock_.Now() - begin).count();
+  const TimePoint now = clock_.Now();
+  const double seconds =  // since the device had nothing else to do
+      std::chrono::duration<double>(now - std::max(flight.begin, last_finish_)).count();
+  last_finish_ = now;
   stats_.busy_seconds += seconds;
-  if (!failed) {
-    const auto streams = std::count_if(plan.rows.begin(), plan.rows.end(),
+  if (!flight.failed) {
+    const auto streams = std::count_if(flight.plan.rows.begin(), flight.plan.rows.end(),
                                        [](const PlannedRows& rows) { return rows.decode; });
-    pacer_.Observe(static_cast<int>(streams), plan.joined_flops, seconds);
+    pacer_.Observe(static_cast<int>(streams), flight.plan.joined_flops, seconds);
   }
   ReleaseCopied();
-  if (failed) {
-    OnStepException(plan, view);
+  const std::vector<ActiveRequest*> view = ViewOf(flight);
+  DropRows(flight, view, result);
+  if (flight.failed) {
+    Discard();  // the step ahead hangs on this one
+    OnStepException(flight.plan, view);
   } else if (result.error) {
+    Discard();
     device_lost_ = true;
     EndAll(Error{.code = ErrorCode::kUnavailable, .what = "the device was lost"});
   } else {
-    Retire(plan, view, step, built.draws, result);
+    Retire(flight.plan, view, flight.step, flight.draws, result);
   }
 }
 
@@ -284,12 +317,14 @@ void EngineCore::OnStepException(const StepPlan& plan, const std::vector<ActiveR
   ++stats_.faults;
   if (!suspects_.empty()) {
     for (ActiveRequest* request : view) {
-      if (request->state.id == suspects_.front()) FailInternal(*request, "the step failed");
+      if (request != nullptr && request->state.id == suspects_.front())
+        FailInternal(*request, "the step failed");
     }
     suspects_.pop_front();
     return;
   }
   for (ActiveRequest* request : view) {
+    if (request == nullptr) continue;  // ended since
     const RequestState& state = request->state;
     const bool in_rows =
         std::any_of(plan.rows.begin(), plan.rows.end(),
@@ -303,7 +338,7 @@ void EngineCore::OnStepException(const StepPlan& plan, const std::vector<ActiveR
     if (in_rows || in_encode) suspects_.push_back(state.id);
   }
   for (ActiveRequest* request : view) {
-    if (request->state.admitted) Preempt(*request);
+    if (request != nullptr && request->state.admitted) Preempt(*request);
   }
   DropIdleJobs();
 }

@@ -1,8 +1,9 @@
 // The engine without its thread: requests in, one step at a time, events out. Engine runs it; tests
 // step it by hand.
 //
-// Thread-compatible. Steps run one after another: when a step has retired, nothing on the device
-// reads or writes a page any more, so pages that it used may be given away then and not before.
+// Thread-compatible. Steps run one after another. At most one is in flight between two calls, and
+// only where the runner runs behind (engine_ahead.cc): whatever is submitted later runs after it,
+// so pages may be given away while it still reads them.
 //
 // Faults are contained:
 //  - a draw without a valid distribution ends its request INTERNAL and takes its pages and pictures
@@ -40,13 +41,15 @@ class EngineCore {
  public:
   EngineCore(const EngineOptions& options, std::unique_ptr<ModelRunner> runner,
              TextDecoderFactory decoders, const Clock& clock);
+  ~EngineCore();  // waits for the step in flight
 
   // The request has passed CheckRequest. `id` is higher than all before.
   void Add(uint64_t id, std::shared_ptr<const PreparedRequest> spec,
            std::shared_ptr<EventStream> stream);
   // Ends it CANCELLED, its pages freed. Unknown ids do nothing.
   void Cancel(uint64_t id);
-  // Ends whoever is due, then runs one step. False: there was nothing to run.
+  // Ends whoever is due, then runs one step, or takes in the one in flight and submits the next.
+  // False: there was nothing to run.
   bool RunOnce();
   // Everybody gets `error`.
   void EndAll(const Error& error);
@@ -69,20 +72,47 @@ class EngineCore {
     std::shared_ptr<const MediaPixels> pixels;
   };
 
+  // A step between Submit and Finish.
+  struct Flight {
+    StepPlan plan;
+    std::vector<uint64_t> ids;  // of the requests that the plan's indices name, ascending
+    Step step;
+    std::vector<Draw> draws;
+    std::deque<std::vector<TokenCount>> draft_counts;  // what sampling rows point to
+    int32_t ahead = 0;                                 // tokens that its sequences lack
+    bool failed = false;                               // Submit threw
+    StepHandle handle = 0;
+    TimePoint begin;
+  };
+
   // engine_core.cc
   void EndDue(TimePoint now);
   void RunStep(const StepPlan& plan, const std::vector<ActiveRequest*>& view);
+  void Submit(Flight& flight, const std::vector<ActiveRequest*>& view);
+  void Finish(Flight& flight);
   void Retire(const StepPlan& plan, const std::vector<ActiveRequest*>& view, const Step& step,
               const std::vector<Draw>& draws, const StepResult& result);
   void RetireEncode(const Step& step, const StepPlan& plan, const StepResult& result);
   void OnStepException(const StepPlan& plan, const std::vector<ActiveRequest*>& view);
   void RemoveEnded();
-  // `draft_counts`: what rows behind guesses count; outlives the step.
+  // `ahead`: tokens that are being drawn. `draft_counts`: what rows behind guesses count; outlives
+  // the step.
   std::vector<SampleRow> SampleRows(const std::vector<Draw>& draws,
-                                    const std::vector<ActiveRequest*>& view,
+                                    const std::vector<ActiveRequest*>& view, int32_t ahead,
                                     std::deque<std::vector<TokenCount>>& draft_counts) const;
   std::vector<EncodeSlice> EncodeSlices(const StepPlan& plan) const;
   std::optional<uint64_t> Isolated();
+
+  // engine_ahead.cc
+  bool MayRunAhead(const StepPlan& plan) const;
+  std::vector<ActiveRequest*> ViewOf(const Flight& flight);  // null: gone since
+  // The next step of the same choices, if nothing but their tokens is missing.
+  std::optional<StepPlan> PlanAhead(const Flight& flight,
+                                    const std::vector<ActiveRequest*>& view) const;
+  std::unique_ptr<Flight> SubmitAhead(const Flight& flight);
+  // Rows and draws of whoever has ended since the step was planned.
+  static void DropRows(Flight& flight, const std::vector<ActiveRequest*>& view, StepResult& result);
+  void Discard();  // waits for the step in flight and forgets it
 
   // engine_draws.cc
   void MakeDrafts();
@@ -122,6 +152,8 @@ class EngineCore {
   std::vector<int32_t>
       copied_;  // shared pages given up by this step's copies, released when it retires
   std::deque<uint64_t> suspects_;  // run alone, the first one now
+  std::unique_ptr<Flight> flight_;
+  TimePoint last_finish_;
   bool device_lost_ = false;
   EngineStats stats_;
 };

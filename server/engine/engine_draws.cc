@@ -35,7 +35,7 @@ void EngineCore::MakeDrafts() {
 }
 
 std::vector<SampleRow> EngineCore::SampleRows(
-    const std::vector<Draw>& draws, const std::vector<ActiveRequest*>& view,
+    const std::vector<Draw>& draws, const std::vector<ActiveRequest*>& view, int32_t ahead,
     std::deque<std::vector<TokenCount>>& draft_counts) const {
   std::vector<SampleRow> rows;
   for (const Draw& draw : draws) {
@@ -53,11 +53,12 @@ std::vector<SampleRow> EngineCore::SampleRows(
                   .presence_penalty = sampling.presence_penalty,
                   .seed = sampling.seed,
                   .choice = static_cast<uint32_t>(sequence.choice),
-                  .position = static_cast<uint32_t>(sequence.length() + draw.drafts),
+                  .position = static_cast<uint32_t>(sequence.length() + ahead + draw.drafts),
                   .logprobs = sampling.logprobs,
                   .counts = choice.counts,
                   .bias = sampling.bias};
-    if (choice.generated + draw.drafts < request.spec->min_tokens) row.banned = request.ends;
+    if (choice.generated + ahead + draw.drafts < request.spec->min_tokens)
+      row.banned = request.ends;
     if (draw.drafts > 0 && request.counts_tokens()) {
       const std::span<const int32_t> guesses = sequence.draft;
       row.counts = draft_counts.emplace_back(

@@ -14,10 +14,17 @@
 
 namespace tessera {
 
+// The token of a row that was not known when the step was built: the step before this one draws it.
+struct DrawnToken {
+  int32_t row = 0;   // index into Batch::tokens
+  int32_t draw = 0;  // index into Step::sample of the step before
+};
+
 struct Step {
   std::vector<EncodeSlice> encode;
   Batch batch;
   std::vector<SampleRow> sample;  // logits_row counts in batch.logits_rows
+  std::vector<DrawnToken> drawn;  // ascending by row
 };
 
 struct StepResult {
@@ -42,8 +49,13 @@ class ModelRunner {
   virtual int encode_slots() const = 0;
   virtual EncodePlan PlanEncode(const MediaPixels& pixels) const = 0;
 
+  // Whether Submit returns before the step is done, so that another may be submitted meanwhile.
+  virtual bool runs_behind() const { return false; }
+
   // `step` and what its spans point to must live until Wait returns. Steps run in the order of
-  // Submit; on the CPU Submit computes and Wait returns at once. At most two steps are in flight.
+  // Submit, and are waited for in that order; where runs_behind() is false Submit computes and Wait
+  // returns at once. At most two steps are in flight. Either may throw what the step throws; a step
+  // whose `drawn` tokens were never drawn throws too. A token that was drawn invalid stands as 0.
   virtual StepHandle Submit(const Step& step) = 0;
   virtual StepResult Wait(StepHandle handle) = 0;
 };

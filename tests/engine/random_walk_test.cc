@@ -49,7 +49,7 @@ class RandomWalk : public ::testing::TestWithParam<Walk> {};
 
 TEST_P(RandomWalk, WordsAreRightAndNothingLeaks) {
   const Walk& walk = GetParam();
-  int64_t preemptions = 0, cached = 0, steps = 0, hits = 0, accepted = 0;
+  int64_t preemptions = 0, cached = 0, steps = 0, hits = 0, accepted = 0, ahead = 0;
   for (uint64_t seed = 1; seed <= 24; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     std::mt19937_64 random(seed);
@@ -92,10 +92,16 @@ TEST_P(RandomWalk, WordsAreRightAndNothingLeaks) {
     hits += harness.core().stats().image_cache_hits;
     steps += harness.core().stats().steps;
     accepted += harness.core().stats().accepted_tokens;
+    ahead += harness.core().stats().steps_ahead;
   }
   EXPECT_GT(steps, walk.options.speculate > 0 ? 1000 : 2000);
   if (walk.options.speculate > 0) {
     EXPECT_GT(accepted, 1000);
+  }
+  if (walk.model.behind) {
+    EXPECT_GT(ahead, 200);
+  } else {
+    EXPECT_EQ(ahead, 0);
   }
   if (walk.options.prefix_cache) {
     EXPECT_GT(cached, 0);
@@ -116,6 +122,11 @@ FakeModel Model(int self_pages, int cross_pages, int max_rows, UnseenRows unseen
   model.cross_pages = cross_pages;
   model.max_rows = max_rows;
   model.unseen_rows = unseen;
+  return model;
+}
+
+FakeModel Behind(FakeModel model) {
+  model.behind = true;
   return model;
 }
 
@@ -142,6 +153,10 @@ INSTANTIATE_TEST_SUITE_P(
              Repeating(Model(22, 12, 16, UnseenRows::kAttend)),
              {.speculate = 9},
              true},
+        Walk{"behind_text", Behind(Model(400, 0, 64, UnseenRows::kZero)), {}, false},
+        Walk{"behind_tight_text", Behind(Model(24, 0, 64, UnseenRows::kZero)), {}, false},
+        Walk{"behind", Behind(Model(200, 24, 64, UnseenRows::kZero)), {}, true},
+        Walk{"behind_tight", Behind(Model(22, 12, 16, UnseenRows::kAttend)), {}, true},
         Walk{"no_prefix_cache",
              Model(28, 12, 64, UnseenRows::kZero),
              {.prefix_cache = false},

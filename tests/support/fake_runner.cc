@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <unordered_set>
+#include <utility>
 
 #include "base/check.h"
 
@@ -115,6 +116,7 @@ FakeRunner::FakeRunner(const FakeModel& model)
   info_.image_token_id = model.vocab;
   info_.unseen_rows = model.unseen_rows;
   info_.flops_per_token = model.flops_per_token;
+  if (model.behind) thread_ = std::make_unique<StepThread>();
 }
 
 EncodePlan FakeRunner::PlanEncode(const MediaPixels& pixels) const {
@@ -126,27 +128,51 @@ EncodePlan FakeRunner::PlanEncode(const MediaPixels& pixels) const {
 }
 
 StepHandle FakeRunner::Submit(const Step& step) {
-  result_ = {};
+  TESSERA_CHECK(flights_.size() <= (model_.behind ? 1 : 0), "steps in flight");
+  std::future<StepResult> flight;
+  if (thread_ != nullptr) {
+    flight = thread_->Run([this, &step] { return Run(step); });
+  } else {
+    std::promise<StepResult> done;
+    done.set_value(Run(step));
+    flight = done.get_future();
+  }
+  flights_.emplace_back(++last_, std::move(flight));
+  return last_;
+}
+
+StepResult FakeRunner::Wait(StepHandle handle) {
+  TESSERA_CHECK(!flights_.empty() && flights_.front().first == handle, "waited out of order");
+  std::future<StepResult> flight = std::move(flights_.front().second);
+  flights_.pop_front();
+  return flight.get();
+}
+
+StepResult FakeRunner::Run(const Step& step) {
+  const std::vector<SampleResult> drawn = std::exchange(last_samples_, {});
   if (before_step) before_step(step);
   TESSERA_CHECK(step.batch.rows() <= model_.max_rows &&
                 static_cast<int>(step.batch.logits_rows.size()) <= model_.max_logits_rows);
+  StepResult result;
   ++steps;
   rows += step.batch.rows();
   for (const EncodeSlice& slice : step.encode) {
     Encode(slice);
-    result_.encode_seconds.push_back(0.25);
-    result_.cross_kv_seconds.push_back(0.125);
+    result.encode_seconds.push_back(0.25);
+    result.cross_kv_seconds.push_back(0.125);
   }
-  Forward(step.batch);
-  for (const SampleRow& row : step.sample) result_.samples.push_back(Sample(row, step.batch));
-  result_.forward_seconds = 0.5;
-  result_.error = error;
-  return static_cast<StepHandle>(steps);
-}
-
-StepResult FakeRunner::Wait(StepHandle handle) {
-  TESSERA_CHECK(handle == static_cast<StepHandle>(steps));
-  return std::move(result_);
+  Batch batch = step.batch;
+  for (const DrawnToken& token : step.drawn) {
+    if (static_cast<size_t>(token.draw) >= drawn.size()) throw std::runtime_error("never drawn");
+    batch.tokens[static_cast<size_t>(token.row)] =
+        std::max(0, drawn[static_cast<size_t>(token.draw)].id);
+  }
+  Forward(batch);
+  for (const SampleRow& row : step.sample) result.samples.push_back(Sample(row, batch));
+  last_samples_ = result.samples;
+  result.forward_seconds = 0.5;
+  result.error = error;
+  return result;
 }
 
 void FakeRunner::Encode(const EncodeSlice& slice) {

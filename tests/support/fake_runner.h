@@ -8,12 +8,17 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <future>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/engine/request.h"
 #include "server/engine/runner.h"
+#include "server/engine/step_thread.h"
 #include "server/engine/text_decoder.h"
 
 namespace tessera::testing {
@@ -33,6 +38,7 @@ struct FakeModel {
   UnseenRows unseen_rows = UnseenRows::kZero;
   int32_t nan_token = -1;    // a prompt with it gives no valid distribution
   int32_t throw_token = -1;  // a step with such a row throws
+  bool behind = false;       // steps run on a thread of their own
 };
 
 class FakeRunner final : public ModelRunner {
@@ -45,12 +51,13 @@ class FakeRunner final : public ModelRunner {
   int max_rows() const override { return model_.max_rows; }
   int max_logits_rows() const override { return model_.max_logits_rows; }
   int encode_slots() const override { return 1; }
+  bool runs_behind() const override { return model_.behind; }
   EncodePlan PlanEncode(const MediaPixels& pixels) const override;
   StepHandle Submit(const Step& step) override;
   StepResult Wait(StepHandle handle) override;
 
-  // Called at the beginning of each step, on the engine's thread; may throw, and may set an error
-  // for Wait.
+  // Called at the beginning of each step, on the thread that runs it; may throw, and may set an
+  // error for Wait.
   std::function<void(const Step&)> before_step;
   std::optional<Error> error;
   // Counted over all steps.
@@ -59,6 +66,7 @@ class FakeRunner final : public ModelRunner {
   int64_t pictures = 0;
 
  private:
+  StepResult Run(const Step& step);
   void Encode(const EncodeSlice& slice);
   void Forward(const Batch& batch);
   SampleResult Sample(const SampleRow& row, const Batch& batch) const;
@@ -70,7 +78,10 @@ class FakeRunner final : public ModelRunner {
   std::vector<bool> nan_;        // by slot: the history up to here holds nan_token
   const MediaPixels* encoding_ = nullptr;
   int units_done_ = 0;
-  StepResult result_;
+  std::vector<SampleResult> last_samples_;                              // empty after a failure
+  std::deque<std::pair<StepHandle, std::future<StepResult>>> flights_;  // not waited for
+  StepHandle last_ = 0;
+  std::unique_ptr<StepThread> thread_;  // last: it uses all of the above
 };
 
 // The tokens that `choice` of the request gets, alone and without any cache, up to its end id or
