@@ -95,9 +95,11 @@ Result<void> SafetensorsFile::Parse(std::string_view file) {
 void SafetensorsFile::Release(const TensorEntry& entry) const {
   if (!mapped_ || entry.bytes() == 0) return;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(entry.data) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(entry.data) + entry.bytes()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const auto begin = reinterpret_cast<uintptr_t>(entry.data);
+  const size_t skip = (page - begin % page) % page;  // to the first page that holds it alone
+  if (entry.bytes() < skip + page) return;
+  const size_t length = (entry.bytes() - skip) / page * page;
+  ::madvise(const_cast<std::byte*>(entry.data) + skip, length, MADV_DONTNEED);
 }
 
 Result<Checkpoint> Checkpoint::Open(const std::filesystem::path& directory) {

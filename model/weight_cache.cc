@@ -169,8 +169,9 @@ Result<PackedImage> WeightCacheFile::Read(const std::string& name) const {
   const auto found = matrices_.find(name);
   if (found == matrices_.end()) return Damaged(name + " is not there");
   const PackedImage& image = found->second.image;
-  const auto page = reinterpret_cast<uintptr_t>(image.bytes.data()) & ~(kAlign - 1);
-  ::madvise(reinterpret_cast<void*>(page), image.bytes.size(), MADV_WILLNEED);
+  const size_t before = reinterpret_cast<uintptr_t>(image.bytes.data()) & (kAlign - 1);
+  ::madvise(const_cast<std::byte*>(image.bytes.data()) - before, image.bytes.size() + before,
+            MADV_WILLNEED);
   if (Checksum64(image.bytes) != found->second.checksum) return Damaged(name);
   return image;
 }

@@ -107,6 +107,7 @@ Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
   runner.pools.cross_pages = plan.cross_pages;
   runner.max_rows = plan.max_rows;
   runner.max_logits_rows = plan.max_logits_rows;
+  runner.run_behind = backend->lanes() > 1;  // a device of its own computes: plan beside it
   TESSERA_TRY(out.runner, MakeModelRunner(std::move(backend),
                                           std::shared_ptr<const Model>(std::move(model)), runner));
   return out;

@@ -129,6 +129,7 @@ Result<void> WriteQuantized(const TensorEntry& entry, std::span<const float> imp
     TESSERA_RETURN_IF_ERROR(writer.Write(Bytes(scales)));
   } else {
     std::vector<uint16_t> half;
+    half.reserve(scales.size());
     for (const float scale : scales)
       half.push_back(entry.dtype == "F16" ? FloatToF16(scale) : FloatToBF16(scale));
     TESSERA_RETURN_IF_ERROR(writer.Write(Bytes(half)));

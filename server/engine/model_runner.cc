@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
+#include <future>
+#include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
+#include "server/engine/step_thread.h"
 
 namespace tessera {
 namespace {
@@ -48,6 +53,7 @@ class LocalModelRunner final : public ModelRunner {
         info_(model_->info()),
         pool_(std::move(pool)),
         workspace_(std::move(workspace)) {
+    if (options_.run_behind && options_.probe == nullptr) thread_ = std::make_unique<StepThread>();
     info_.max_context = static_cast<int>(
         std::min<int64_t>(info_.max_context, int64_t{pool_.sizes().self_pages} * kKvBlockTokens));
   }
@@ -62,43 +68,81 @@ class LocalModelRunner final : public ModelRunner {
     return model_->PlanEncode(pixels);
   }
 
+  bool runs_behind() const override { return thread_ != nullptr; }
+
   StepHandle Submit(const Step& step) override {
-    result_ = {};
+    const StepHandle handle = ++last_handle_;
+    if (thread_ == nullptr) {
+      result_ = Run(step);
+    } else {
+      flights_.emplace_back(handle, thread_->Run([this, &step] { return Run(step); }));
+    }
+    return handle;
+  }
+  StepResult Wait(StepHandle handle) override {
+    if (thread_ == nullptr) {
+      TESSERA_CHECK(handle == last_handle_, "step {}: the last one is {}", handle, last_handle_);
+      return std::move(result_);
+    }
+    TESSERA_CHECK(!flights_.empty() && flights_.front().first == handle,
+                  "step {} is not the next one", handle);
+    std::future<StepResult> flight = std::move(flights_.front().second);
+    flights_.pop_front();
+    return flight.get();
+  }
+
+ private:
+  StepResult Run(const Step& step) {
+    const std::vector<SampleResult> drawn = std::exchange(last_samples_, {});
+    if (step.drawn.empty()) {
+      StepResult result = Run(step, step.batch);
+      if (thread_ != nullptr) last_samples_ = result.samples;
+      return result;
+    }
+    Batch batch = step.batch;
+    for (const DrawnToken& token : step.drawn) {
+      if (static_cast<size_t>(token.draw) >= drawn.size())
+        throw std::runtime_error("the step before failed");
+      batch.tokens[static_cast<size_t>(token.row)] =
+          std::max(0, drawn[static_cast<size_t>(token.draw)].id);
+    }
+    StepResult result = Run(step, batch);
+    last_samples_ = result.samples;
+    return result;
+  }
+
+  StepResult Run(const Step& step, const Batch& batch) {
+    StepResult result;
     Stopwatch whole;
     const bool beside = !step.encode.empty() && backend_->lanes() > 1;
     if (beside) {
       EncodeBeside(step);
     } else {
-      for (const EncodeSlice& slice : step.encode) Encode(slice);
+      for (const EncodeSlice& slice : step.encode) Encode(slice, result);
     }
     Stopwatch watch;
-    Forward(step.batch);
-    result_.samples.resize(step.sample.size());
+    Forward(batch);
+    result.samples.resize(step.sample.size());
     if (!step.sample.empty()) {
       backend_->Synchronize();
       Stopwatch sampling;
       const TensorView logits =
-          workspace_->logits().Rows(0, static_cast<int64_t>(step.batch.logits_rows.size()));
-      backend_->Sample({.logits = logits, .rows = step.sample, .results = result_.samples});
+          workspace_->logits().Rows(0, static_cast<int64_t>(batch.logits_rows.size()));
+      backend_->Sample({.logits = logits, .rows = step.sample, .results = result.samples});
       backend_->Synchronize();
-      result_.sample_seconds = sampling.Lap();
+      result.sample_seconds = sampling.Lap();
     }
     backend_->Synchronize();
-    result_.forward_seconds = watch.Lap();
+    result.forward_seconds = watch.Lap();
     if (beside) {  // the two ran at the same time: what the pictures took is not known apart
       const double seconds = whole.Lap() / static_cast<double>(step.encode.size());
-      result_.encode_seconds.assign(step.encode.size(), seconds);
-      result_.cross_kv_seconds.assign(step.encode.size(), 0.0);
+      result.encode_seconds.assign(step.encode.size(), seconds);
+      result.cross_kv_seconds.assign(step.encode.size(), 0.0);
     }
-    result_.error = backend_->lost();
-    return ++last_handle_;
-  }
-  StepResult Wait(StepHandle handle) override {
-    TESSERA_CHECK(handle == last_handle_, "step {}: the last one is {}", handle, last_handle_);
-    return std::move(result_);
+    result.error = backend_->lost();
+    return result;
   }
 
- private:
   // Steps that only decode differ in numbers alone: a device may keep them as a graph.
   void Forward(const Batch& batch) {
     if (batch.rows() == 0) return;
@@ -136,20 +180,20 @@ class LocalModelRunner final : public ModelRunner {
   }
 
   // The vision tower and the projection of cross-attention K/V are timed apart.
-  void Encode(const EncodeSlice& slice) {
+  void Encode(const EncodeSlice& slice, StepResult& result) {
     const int border = std::clamp(model_->PlanEncode(*slice.pixels).cross_kv_begin,
                                   slice.unit_begin, slice.unit_end);
     EncodeSlice part = slice;
     Stopwatch watch;
     part.unit_end = border;
-    if (part.unit_begin < part.unit_end) Run(part);
-    result_.encode_seconds.push_back(watch.Lap());
+    if (part.unit_begin < part.unit_end) Slice(part);
+    result.encode_seconds.push_back(watch.Lap());
     part.unit_begin = border;
     part.unit_end = slice.unit_end;
-    if (part.unit_begin < part.unit_end) Run(part);
-    result_.cross_kv_seconds.push_back(watch.Lap());
+    if (part.unit_begin < part.unit_end) Slice(part);
+    result.cross_kv_seconds.push_back(watch.Lap());
   }
-  void Run(const EncodeSlice& slice) {
+  void Slice(const EncodeSlice& slice) {
     model_->EncodeMedia(*backend_, slice, pool_.views(), *workspace_, options_.probe);
     backend_->Synchronize();
   }
@@ -161,8 +205,12 @@ class LocalModelRunner final : public ModelRunner {
   ModelInfo info_;
   const KvPool pool_;
   const std::unique_ptr<Workspace> workspace_;
-  StepResult result_;
   StepHandle last_handle_ = 0;
+  StepResult result_;  // without a thread
+  std::deque<std::pair<StepHandle, std::future<StepResult>>> flights_;
+  std::vector<SampleResult>
+      last_samples_;                    // of the last step, by whoever runs steps; empty: failed
+  std::unique_ptr<StepThread> thread_;  // last: it uses all of the above
 };
 
 }  // namespace

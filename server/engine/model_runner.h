@@ -16,6 +16,9 @@ struct ModelRunnerOptions {
   int max_rows = 512;        // R of a step
   int max_logits_rows = 64;  // L of a step: choices that can run at the same time
   Probe* probe = nullptr;    // must outlive the runner; called on the engine's thread
+  // Steps on a thread of their own, so that the engine plans the next one and puts the answers of
+  // the last one together meanwhile (engine_ahead.cc); not where somebody probes.
+  bool run_behind = false;
 };
 
 // Allocates everything that steps need; afterwards nothing is allocated on the device. The model

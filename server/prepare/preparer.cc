@@ -91,11 +91,11 @@ void Preparer::Prepare(std::shared_ptr<const Frontend> frontend, GenerateInput i
   if (!begun) return work->done(tl::unexpected<Error>(begun.error()));
   if (work->request.media.empty()) return Complete(work);
   work->forward.emplace(stop, [source = work->failed]() mutable { source.request_stop(); });
-  StartPictures(std::move(work));
+  StartPictures(work);
 }
 
 // The last picture to be ready goes on with the request: no job waits for another.
-void Preparer::StartPictures(std::shared_ptr<Work> work) {
+void Preparer::StartPictures(const std::shared_ptr<Work>& work) {
   const size_t count = work->request.media.size();
   work->pictures.resize(count);
   work->left = count;

@@ -52,7 +52,7 @@ class Preparer {
 
  private:
   struct Work;
-  void StartPictures(std::shared_ptr<Work> work);
+  void StartPictures(const std::shared_ptr<Work>& work);
   void OnePicture(const std::shared_ptr<Work>& work, size_t index);
   static void Complete(const std::shared_ptr<Work>& work);
 

@@ -41,6 +41,7 @@ Result<std::unique_ptr<ModelRunner>> Load() {
   options.pools = {.self_pages = 64, .cross_pages = model->info().max_tiles * 4};
   options.max_rows = 64;
   options.max_logits_rows = 8;
+  options.run_behind = true;  // as the server runs a device
   return MakeModelRunner(std::move(backend), std::move(model), options);
 }
 

@@ -32,6 +32,7 @@ struct Limits {
   bool prefix_cache = true;
   int speculate = 0;
   int cross_pictures = 24;
+  bool run_behind = false;
 };
 
 using Specs = std::vector<std::shared_ptr<PreparedRequest>>;
@@ -68,6 +69,7 @@ class RealModel : public ::testing::TestWithParam<Setting> {
         .cross_pages = info_.has_vision() ? info_.max_tiles * limits.cross_pictures : 0};
     runner.max_rows = limits.max_rows;
     runner.max_logits_rows = 32;
+    runner.run_behind = limits.run_behind;
     EngineOptions engine;
     engine.encode_budget_flops = limits.encode_budget;
     engine.prefix_cache = limits.prefix_cache;
@@ -220,6 +222,29 @@ TEST_P(RealModel, SpeculationChangesNoBit) {
   EXPECT_GT(core->stats().preemptions, 0);
   EXPECT_GT(roomy.drafted_tokens, 20);
   EXPECT_GT(roomy.accepted_tokens, 0);
+}
+
+// Steps are submitted before the tokens of the step before them are drawn.
+TEST_P(RealModel, RunningAheadChangesNoBit) {
+  Specs specs = Sixteen();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    specs[i]->max_tokens = 24;
+    if (i % 5 == 0) specs[i]->n = 2;
+    if (i % 4 == 1) specs[i]->min_tokens = 6;
+    specs[i]->sampling.repetition_penalty = 1;
+    specs[i]->sampling.frequency_penalty = specs[i]->sampling.presence_penalty = 0;
+    specs[i]->end_ids = {specs[i]->prompt[0]};
+  }
+  const std::vector<Words> plain = Alone(specs);
+  std::unique_ptr<EngineCore> core = Core({.run_behind = true});
+  EXPECT_EQ(Run(*core, specs), plain);
+  EXPECT_GT(core->stats().steps_ahead, 5);
+  core = Core({.self_pages = 16, .cross_pictures = 4, .run_behind = true});
+  EXPECT_EQ(Run(*core, specs, 1), plain);
+  // Penalties count tokens: all goes step by step
+  specs[2]->sampling.repetition_penalty = 1.3f;
+  core = Core({.run_behind = true});
+  EXPECT_EQ(Run(*core, specs), Alone(specs));
 }
 
 TEST_P(RealModel, CachesChangeNoBit) {
