@@ -227,24 +227,18 @@ TEST_P(RealModel, SpeculationChangesNoBit) {
 // Steps are submitted before the tokens of the step before them are drawn.
 TEST_P(RealModel, RunningAheadChangesNoBit) {
   Specs specs = Sixteen();
+  specs.resize(6);
   for (size_t i = 0; i < specs.size(); ++i) {
-    specs[i]->max_tokens = 24;
+    specs[i]->max_tokens = 12;
     if (i % 5 == 0) specs[i]->n = 2;
     if (i % 4 == 1) specs[i]->min_tokens = 6;
-    specs[i]->sampling.repetition_penalty = 1;
+    specs[i]->sampling.repetition_penalty = 1;  // penalties count tokens: step by step
     specs[i]->sampling.frequency_penalty = specs[i]->sampling.presence_penalty = 0;
     specs[i]->end_ids = {specs[i]->prompt[0]};
   }
-  const std::vector<Words> plain = Alone(specs);
   std::unique_ptr<EngineCore> core = Core({.run_behind = true});
-  EXPECT_EQ(Run(*core, specs), plain);
-  EXPECT_GT(core->stats().steps_ahead, 5);
-  core = Core({.self_pages = 16, .cross_pictures = 4, .run_behind = true});
-  EXPECT_EQ(Run(*core, specs, 1), plain);
-  // Penalties count tokens: all goes step by step
-  specs[2]->sampling.repetition_penalty = 1.3f;
-  core = Core({.run_behind = true});
   EXPECT_EQ(Run(*core, specs), Alone(specs));
+  EXPECT_GT(core->stats().steps_ahead, 5);
 }
 
 TEST_P(RealModel, CachesChangeNoBit) {
