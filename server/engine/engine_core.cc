@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <unordered_set>
 #include <utility>
 
@@ -104,7 +105,12 @@ void EngineCore::EndAll(const Error& error) {
 }
 
 void EngineCore::RemoveEnded() {
-  requests_.remove_if([](const ActiveRequest& request) { return request.ended; });
+  for (auto it = requests_.begin(); it != requests_.end();) {
+    const auto next = std::next(it);
+    if (it->ended) removed_.splice(removed_.end(), requests_, it);
+    it = next;
+  }
+  if (flight_ == nullptr) removed_.clear();
 }
 
 void EngineCore::EndDue(TimePoint now) {

@@ -148,7 +148,10 @@ class EngineCore {
 
   BlockManager blocks_;
   std::list<ActiveRequest> requests_;  // ascending by id
-  std::list<EncodeJob> jobs_;          // in the order of encoding; only the first may be half done
+  // Ended; the step in flight may still read the counts and forbidden tokens of their rows. No more
+  // than run: whoever comes in ends the running ahead.
+  std::list<ActiveRequest> removed_;
+  std::list<EncodeJob> jobs_;  // in the order of encoding; only the first may be half done
   std::vector<int32_t>
       copied_;  // shared pages given up by this step's copies, released when it retires
   std::deque<uint64_t> suspects_;  // run alone, the first one now
