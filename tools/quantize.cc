@@ -240,12 +240,13 @@ int Main(int argc, char** argv) {
   app.add_option("--window", o.calibration.window, "Tokens that see each other")
       ->check(CLI::Range(16, 1 << 16))
       ->capture_default_str();
-  app.add_option("--group-size", o.group)
+  app.add_option("--group-size", o.group, "Columns that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
       ->capture_default_str();
   app.add_flag("--symmetric", o.symmetric, "No zero points");
-  app.add_option("--cpu-isa", o.calibration.backend.cpu_isa);
-  app.add_option("--threads", o.calibration.backend.threads);
+  app.add_option("--cpu-isa", o.calibration.backend.cpu_isa,
+                 "Tier of the calibration: auto, reference, avx2, avx512, amx");
+  app.add_option("--threads", o.calibration.backend.threads, "0: quota and affinity");
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
