@@ -236,9 +236,15 @@ TEST_P(RealModel, RunningAheadChangesNoBit) {
     specs[i]->sampling.frequency_penalty = specs[i]->sampling.presence_penalty = 0;
     specs[i]->end_ids = {specs[i]->prompt[0]};
   }
+  const std::vector<Words> plain = Alone(specs);
   std::unique_ptr<EngineCore> core = Core({.run_behind = true});
-  EXPECT_EQ(Run(*core, specs), Alone(specs));
+  EXPECT_EQ(Run(*core, specs), plain);
   EXPECT_GT(core->stats().steps_ahead, 5);
+  core = Core({.self_pages = 16, .cross_pictures = 4, .run_behind = true});
+  EXPECT_EQ(Run(*core, specs, 1), plain);
+  specs[2]->sampling.repetition_penalty = 1.3f;
+  core = Core({.run_behind = true});
+  EXPECT_EQ(Run(*core, specs), Alone(specs));
 }
 
 TEST_P(RealModel, CachesChangeNoBit) {
