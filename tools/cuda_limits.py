@@ -27,7 +27,7 @@ TABLE = ROOT / "tools" / "cuda_limits.json"
 CACHE = ROOT / "build" / "cuda-limits"
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 PTX_TARGET = {"sm_80": "sm_80", "sm_90": "sm_80", "sm_100": "sm_100"}  # that of sm_90 differs in the target's name alone
-FLAGS = ["-std=c++20", "-O3", f"-I{ROOT}", "--expt-relaxed-constexpr", "-lineinfo"]
+FLAGS = [*(SOURCES / "nvcc_flags.txt").read_text().split(), "-O3", f"-I{ROOT}", "-lineinfo"]
 # Resources of a multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
 SM = {
     "sm_80": {"registers": 65536, "threads": 2048, "blocks": 32, "shared": 164 * 1024},
@@ -71,7 +71,7 @@ def run_tool(what: str, command: list) -> str:
 
 
 def compile_ptx(nvcc: str, source: pathlib.Path, target: str, version: bytes) -> pathlib.Path:
-    digest = hashlib.sha256(version + " ".join([*FLAGS[:2], target]).encode())
+    digest = hashlib.sha256(version + " ".join([*FLAGS[:-2], target]).encode())
     for path, text in sorted(with_includes(source, {}).items()):
         digest.update(str(path.relative_to(ROOT)).encode() + text)
     ptx = CACHE / f"{source.stem}.{target}.{digest.hexdigest()[:24]}.ptx"

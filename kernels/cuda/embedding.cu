@@ -22,7 +22,7 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMoveThreads, 8) void MoveRowsKernel(MoveLaunch p)
   const int64_t first = block_x() % p.blocks_per_row * kMoveThreads * kMoveUnits + thread_x();
   const int64_t units = p.op.row_bytes / static_cast<int64_t>(sizeof(Unit));
   if (first >= units) return;
-  const int64_t row = ldg(p.op.rows + item);
+  const int64_t row = TableRow(p.op.rows, p.op.drawn, item);
   const int64_t from = p.scatter != 0 ? item : row, to = p.scatter != 0 ? row : item;
   const auto* x = static_cast<const uint8_t*>(p.op.x) + from * p.op.x_stride;
   auto* out = static_cast<uint8_t*>(p.op.out) + to * p.op.out_stride;
@@ -72,7 +72,8 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMoveThreads, 8) void EmbeddingKernel(EmbeddingLau
   const int64_t columns = p.op.columns;
   if (first >= columns) return;
   const bool vectors = p.vectors != 0;
-  const In* row = static_cast<const In*>(p.op.table) + ldg(p.op.ids + item) * p.op.table_stride;
+  const In* row = static_cast<const In*>(p.op.table) +
+                  TableRow(p.op.ids, p.op.drawn, item) * p.op.table_stride;
   Out* const out = static_cast<Out*>(p.op.out) + item * p.op.out_stride;
   Run held[kMoveUnits];
 #pragma unroll
@@ -95,6 +96,7 @@ LaunchStatus LaunchEmbedding(RowType table_type, RowType out_type, const Embeddi
                           {.x = params.table,
                            .out = params.out,
                            .rows = params.ids,
+                           .drawn = params.drawn,
                            .x_stride = params.table_stride * in_bytes,
                            .out_stride = params.out_stride * out_bytes,
                            .row_bytes = params.columns * out_bytes,

@@ -406,7 +406,8 @@ TESSERA_KERNEL TESSERA_BOUNDS(kEmbeddingThreads, 8) void EmbeddingIntKernel(Embe
   const int32_t step = in_row * kEmbeddingSteps + static_cast<int32_t>(thread_x() / 4);
   const uint32_t t = thread_x() % 4;
   const bool inside = step < layout.steps();
-  const int32_t row = ldg(p.op.ids + item), strip = row / kIntStrip, g = row % kIntStrip;
+  const int32_t row = TableRow(p.op.ids, p.op.drawn, item);
+  const int32_t strip = row / kIntStrip, g = row % kIntStrip;
   const auto* weights = static_cast<const uint8_t*>(p.op.weights);
   Words words{};
   if (inside)

@@ -88,6 +88,7 @@ struct EmbeddingIntParams {
   IntLayout layout;
   const void* weights = nullptr;
   const int32_t* ids = nullptr;
+  const int32_t* drawn = nullptr;  // what the ids below 0 stand for (IdOfDraw)
   void* out = nullptr;
   int64_t out_stride = 0;
   int64_t count = 0;

@@ -54,6 +54,16 @@ TESSERA_DEVICE void StoreRun(T* row, int64_t column, int64_t columns, bool vecto
   }
 }
 
+// The row of a table that an id names; below 0 it is IdOfDraw of kernels/ops.h.
+TESSERA_DEVICE int32_t TableRow(const int32_t* ids, const int32_t* drawn, int64_t item) {
+  int32_t id = ldg(ids + item);
+  if (id < 0) {
+    id = ldg(drawn + (-1 - id));
+    if (id < 0) id = 0;  // an invalid draw
+  }
+  return id;
+}
+
 // Whether runs of four elements of `bytes` bytes may be loaded whole.
 inline bool RunsAligned(const void* pointer, int64_t stride, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(kRun * bytes) == 0 &&

@@ -91,6 +91,7 @@ struct EmbeddingParams {
   const void* table = nullptr;
   void* out = nullptr;
   const int32_t* ids = nullptr;
+  const int32_t* drawn = nullptr;  // what the ids below 0 stand for (IdOfDraw)
   int64_t table_stride = 0;
   int64_t out_stride = 0;
   int64_t columns = 0;
