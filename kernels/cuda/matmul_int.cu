@@ -175,7 +175,7 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 2) void FewKernel(IntLaunch p) {
       for (uint32_t slice = 0; slice < 4; ++slice) mma_16x8x16<T>(sums[s], a[slice], b[slice]);
     }
   }
-  cp_async_wait<0>();
+  // No copy is on its way: the last kStages - 1 groups are empty.
   sync_threads();  // the rings become [part][row][column] of sums
 #pragma unroll
   for (uint32_t s = 0; s < kFewStrips; ++s) {
@@ -330,7 +330,7 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 1) void ManyKernel(IntLaunch p) {
           sums[m][n][i] = 0;
         }
   }
-  cp_async_wait<0>();
+  // No copy is on its way: the last kStages - 1 groups are empty.
   sync_threads();  // the ring becomes the tile of sums
   StoreTile<kManyColumns>(base, total, warp_m, warp_n, fragments);
   sync_threads();

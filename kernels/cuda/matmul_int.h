@@ -42,7 +42,6 @@ struct IntLayout {
   int32_t group = 0;  // 32, 64, 128; 0: one scale a row, int8 alone
   int32_t minimum = 0;
 
-  constexpr int32_t offset() const { return bits == 8 ? 128 : minimum != 0 ? 0 : 8; }
   constexpr int32_t steps() const { return (k + kIntStep - 1) / kIntStep; }
   constexpr int32_t part_steps() const { return (steps() + kIntParts - 1) / kIntParts; }
   constexpr int32_t strips() const { return (n + kIntStrip - 1) / kIntStrip; }

@@ -11,13 +11,11 @@ struct SampleLaunch {
   int32_t vectors = 0;  // rows of logits are 16-byte aligned, the vocabulary a multiple of four
 };
 
-// Of the raw logits: the largest key, or kNanKey if one is no number below +inf; keys to `to`.
+// Of the raw logits: the largest key, which is kInfinityKey or above if one is no number below
+// +inf; keys to `to`.
 TESSERA_DEVICE uint32_t ReadLogits(const SampleShared& shared, const RawKeys& raw, uint32_t* to) {
   uint32_t most = 0;
-  const auto see = [&](uint32_t key) {
-    if (key >= kInfinityKey) key = kNanKey;
-    most = key > most ? key : most;
-  };
+  const auto see = [&](uint32_t key) { most = key > most ? key : most; };
   for (uint32_t first = thread_x() * 4; first < raw.vocab; first += kSampleThreads * 4) {
     const uint4 four = raw.Four(first);
     stg(reinterpret_cast<uint4*>(to + first), four);

@@ -30,6 +30,7 @@ class AttentionCounters : public testing::Test {
       run();
     });
     const Moved moved = TakeCounters(kernel);
+    ASSERT_EQ(moved.counted, Counts());
     if (!moved.counted) GTEST_SKIP() << "counters are the emulator's";
     const double bytes = static_cast<double>(moved.load_moved + moved.store_moved) / least.bytes;
     const double flops = static_cast<double>(moved.matrix_flops) / least.flops;
@@ -102,6 +103,31 @@ TEST_F(AttentionCounters, CrossDecodeReadsASharedPictureOnce) {
     Measure("CrossDecodeKernel", LeastDense(k11B, sequences, 4 * 1601, 128),
             sequences == 1 ? 1.02 : 1.10, sequences == 1 ? 16 : 1.15,
             [&] { RunCross({.shape = k11B, .tile_keys = 1601, .rows = rows}, "one picture"); });
+  }
+}
+
+// Head dims run in the next instance: they multiply as much as it does, and one more multiplies
+// more.
+TEST_F(AttentionCounters, EveryHeadDimHasItsInstance) {
+  if (!Counts()) GTEST_SKIP() << "counters are the emulator's";
+  const auto flops = [&](int head_dim, int rows) {
+    uint64_t counted = 0;
+    ForSchedules(1, [&](uint64_t) {
+      ForgetCounters();
+      RunSelf({.shape = {.head_dim = head_dim}, .sequences = {{.rows = rows}}}, "instance");
+      counted = TakeCounters(rows > 32 ? "SelfPrefillKernel" : "SelfDecodeKernel").matrix_flops;
+    });
+    return counted;
+  };
+  for (const int rows : {1, 40}) {
+    for (const int head_dim : {32, 64, 80, 96, 128, 160, 192, 256}) {
+      EXPECT_EQ(flops(head_dim - 7, rows), flops(head_dim, rows)) << head_dim;
+      if (head_dim < 256) {
+        EXPECT_NE(flops(head_dim + 1, rows), flops(head_dim, rows)) << head_dim;
+      }
+      EXPECT_EQ(cuda::InstanceHeadDim(head_dim), head_dim);
+      EXPECT_EQ(cuda::InstanceHeadDim(head_dim - 7), head_dim);
+    }
   }
 }
 

@@ -133,6 +133,7 @@ TEST(MatMulInt, EqualsFloat64OfTheQuantisedWeights) {
       {1, 1, 1},
       {1, 64, 8},
       {2, 65, 33, 1},
+      {2, 40, 38, 2},  // half a run at the end of an aligned row
       {3, 200, 47, 0, 1, RowActivation::kSilu, true, true},
       {8, 256, 64, 8, 0, RowActivation::kNone, true},
       {9, 31, 35, 0, 0, RowActivation::kGelu, true, true, true, 0.37f},
@@ -241,7 +242,11 @@ TEST(EmbeddingInt, IsTheQuantisedWeight) {
   const DeviceArray<int32_t> ids_device(ids);
   for (const Format& f : kFormats)
     for (RowType type : {RowType::kBf16, RowType::kF16, RowType::kF32})
-      for (int64_t k : {5, 64, 132, 2500}) {
+      for (const auto& [k, gap, lead] : {std::array<int64_t, 3>{5, 3, 1},
+                                         {64, 0, 0},
+                                         {70, 2, 0},  // half a run at the end of an aligned row
+                                         {132, 3, 1},
+                                         {2500, 0, 0}}) {
         const int64_t n = 19;
         const std::string what = fmt::format("{} k {} {}", NameOf(f), k, cuda_test::NameOf(type));
         const Floats w = Random(n * k, static_cast<uint64_t>(k), 0.1f);
@@ -256,7 +261,7 @@ TEST(EmbeddingInt, IsTheQuantisedWeight) {
                               weights.error[at] + ops_test::kU * std::fabs(weights.value[at])}));
           }
         ForSchedules(2, [&](uint64_t) {
-          const DeviceRows out(type, count, k, 3, 1);
+          const DeviceRows out(type, count, k, gap, lead);
           ExpectRan(cuda::LaunchEmbeddingInt(type,
                                              {.layout = packed.ints.layout,
                                               .weights = packed.device.get(),
@@ -288,6 +293,7 @@ TEST(MatMulInt, MovesWholeSectorsWithoutConflicts) {
                                         ParamsOf(packed, x, out, rows), TestStream()),
                   "matmul");
         const Moved moved = TakeCounters(rows > cuda::kIntFew ? "ManyKernel" : "FewKernel");
+        ASSERT_EQ(moved.counted, Counts());
         if (!moved.counted) continue;
         const int64_t tiles = rows > cuda::kIntFew ? n / 64 : n / 32;
         const auto least =

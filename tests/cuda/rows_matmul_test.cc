@@ -57,6 +57,7 @@ TEST(MatMulFixed, EqualsFloat64) {
       {2, 7, 5, 1},
       {3, 65, 17, 0, 1, RowActivation::kSilu, true, true},
       {16, 128, 68, 0, 0, RowActivation::kNone, true},
+      {2, 40, 70, 2},  // half a run at the end of an aligned row
       {17, 200, 100, 4, 0, RowActivation::kGelu, true, true, true, 0.37f},
       {33, 72, 64, 8, 0, RowActivation::kGeluTanh, false, true, false, -0.5f},
       {70, 264, 130, 3, 0, RowActivation::kQuickGelu, true},
@@ -137,6 +138,11 @@ TEST(MatMulFixed, ReadsNothingBehindItsRows) {
   for (float value : out.Get()) EXPECT_TRUE(std::isfinite(value));
 }
 
+TEST(MatMulFixed, WideMatricesHaveWideTiles) {
+  EXPECT_EQ(cuda::MatMulTileColumns(8191), 64);
+  EXPECT_EQ(cuda::MatMulTileColumns(8192), 128);
+}
+
 TEST(MatMulFixed, MovesWholeSectorsWithoutConflicts) {
   ForSchedules(1, [&](uint64_t) {
     for (int64_t rows : {16, 256}) {
@@ -148,10 +154,13 @@ TEST(MatMulFixed, MovesWholeSectorsWithoutConflicts) {
                                         ParamsOf(operands, x, out, rows, k, n), TestStream()),
                 "matmul");
       const Moved moved = TakeCounters("MatMulKernel");
+      ASSERT_EQ(moved.counted, Counts());
       if (!moved.counted) continue;
       EXPECT_EQ(moved.load_bytes, moved.load_moved) << rows;
       EXPECT_EQ(moved.store_bytes, moved.store_moved) << rows;
       EXPECT_LE(moved.wavefronts, moved.ideal_wavefronts * 105 / 100) << rows;
+      // Warps without rows neither load nor multiply: few rows take an eighth of what 256 do
+      EXPECT_LE(moved.ideal_wavefronts, rows == 16 ? 3072u : 24576u) << rows;
       EXPECT_EQ(moved.matrix_flops, static_cast<uint64_t>(2 * rows * k * n)) << rows;
       // x once a column of tiles, w once a row of tiles
       const int64_t row_tiles = (rows + 127) / 128;

@@ -23,6 +23,8 @@ struct RowCase {
 const RowCase kRowCases[] = {{0, 16},
                              {1, 1},
                              {3, 15, 1},
+                             {3, 6, 2},  // half a run at the end of an aligned row
+                             {3, 8, 2},  // whole runs, rows that are not aligned
                              {5, 128},
                              {2, 132, 0, 4, true},
                              {3, 256, 8},
@@ -175,7 +177,7 @@ TEST(Rows, GatedActivation) {
                 {y.value * up, y.bound * std::fabs(up) + ops_test::kU * std::fabs(y.value * up)});
           }
         ForSchedules(c.columns < 600 ? 2 : 1, [&](uint64_t) {
-          const DeviceRows in(type, c.rows, 2 * c.columns, c.gap, c.lead, x),
+          const DeviceRows in(type, c.rows, 2 * c.columns, 2 * c.gap, c.lead, x),
               out(type, c.rows, c.columns, c.gap, c.lead);
           ExpectRan(cuda::LaunchGatedActivation(activation, type,
                                                 {.gate_up = in.data(),
@@ -229,6 +231,8 @@ TEST(Rows, Epilogue) {
       {2, 515, 1, 0, RowActivation::kSilu, true, true, false, -0.5f},
       {2, 1024, 0, 1, RowActivation::kGeluTanh, false, true, false, 1},
       {3, 516, 4, 0, RowActivation::kQuickGelu, true, false, false, 2},
+      {3, 6, 2, 0, RowActivation::kNone, false, true, false, 1},
+      {3, 8, 2, 0, RowActivation::kNone, false, true, false, 1},
       {2, 64, 0, 0, RowActivation::kRelu, true, false, false, 1},
   };
   uint64_t seed = 500;
@@ -283,8 +287,8 @@ TEST(Rows, Epilogue) {
 TEST(Rows, MovesAndEmbeddings) {
   const std::vector<int32_t> picks = {8, 0, 3};
   for (RowType type : kTypes)
-    for (const RowCase& c :
-         {RowCase{9, 13, 2, 1}, RowCase{9, 64}, RowCase{9, 2056}, RowCase{9, 6}}) {
+    for (const RowCase& c : {RowCase{9, 13, 2, 1}, RowCase{9, 64}, RowCase{9, 2056},
+                             RowCase{9, 6, 2}, RowCase{9, 12}}) {
       const Floats x = RoundTo(type, Random(c.rows * c.columns, 400));
       const DeviceArray<int32_t> rows(picks);
       const std::string what = fmt::format("moves of {} {}", c.columns, NameOf(type));
@@ -345,7 +349,7 @@ TEST(Rows, AddRows) {
   for (RowType type : kTypes)
     // In place: no two threads' halves in one 4-byte word, which is what the race detector tells
     // apart
-    for (const RowCase& c : {RowCase{9, 13, 3}, RowCase{9, 520}, RowCase{1, 4}})
+    for (const RowCase& c : {RowCase{9, 13, 3}, RowCase{9, 520}, RowCase{1, 4}, RowCase{9, 6, 2}})
       for (bool by_id : {false, true}) {
         const Floats x = RoundTo(type, Random(c.rows * c.columns, 410)),
                      table = Random(4 * c.columns, 411);
@@ -388,10 +392,11 @@ TEST(Rows, Patchify) {
     int used, first_tile, height, width, size;
     int64_t row_begin, rows, gap;
   };
-  const Case cases[] = {
-      {1, 0, 4, 4, 4, 0, 1, 0},    {2, 0, 9, 14, 4, 0, 12, 2},    {1, 0, 28, 28, 14, 1, 7, 0},
-      {2, 1, 28, 28, 14, 5, 3, 1}, {0, 0, 4, 8, 2, 0, 8, 0},      {3, 0, 5, 5, 1, 20, 0, 0},
-      {1, 0, 32, 64, 16, 2, 4, 4}, {1, 0, 512, 80, 256, 0, 0, 0}, {1, 0, 130, 300, 130, 0, 2, 0}};
+  const Case cases[] = {{1, 0, 4, 4, 4, 0, 1, 0},       {2, 0, 9, 14, 4, 0, 12, 2},
+                        {1, 0, 28, 28, 14, 1, 7, 0},    {2, 1, 28, 28, 14, 5, 3, 1},
+                        {0, 0, 4, 8, 2, 0, 8, 0},       {3, 0, 5, 5, 1, 20, 0, 0},
+                        {1, 0, 32, 64, 16, 2, 4, 4},    {1, 0, 512, 80, 256, 0, 0, 0},
+                        {1, 0, 130, 300, 130, 0, 2, 0}, {1, 0, 5, 8, 1, 3, 30, 0}};
   Floats lut(3 * 256);
   for (size_t i = 0; i < lut.size(); ++i)
     lut[i] = static_cast<float>(i % 256 * 3 + i / 256) * 0.01f - 1;
@@ -445,6 +450,7 @@ TEST(Rows, Patchify) {
 // At aligned shapes whole sectors move, and shared memory has no conflicts.
 TEST(Rows, MovesWholeSectors) {
   const auto expect = [](const Moved& moved, const std::string& what) {
+    ASSERT_EQ(moved.counted, Counts());
     if (!moved.counted) return;
     EXPECT_GE(moved.load_bytes, moved.load_moved * 95 / 100) << what;
     EXPECT_GE(moved.store_bytes, moved.store_moved * 95 / 100) << what;
@@ -539,6 +545,24 @@ TEST(Rows, MovesWholeSectors) {
       EXPECT_GE(moved.load_bytes, moved.load_moved * 95 / 100);
       EXPECT_GE(moved.store_bytes, moved.store_moved * 95 / 100);
     }
+    // The largest lines that still go by way of shared memory
+    const DeviceArray<uint8_t> large(std::vector<uint8_t>(3 * 128 * 256, 9));
+    const DeviceRows two(RowType::kBf16, 2, 3 * 128 * 128);
+    ExpectRan(cuda::LaunchPatchify(RowType::kBf16,
+                                   {.tiles = large.get(),
+                                    .lut = lut.get(),
+                                    .out = two.data(),
+                                    .out_stride = two.stride(),
+                                    .row_begin = 0,
+                                    .row_end = 2,
+                                    .used = 1,
+                                    .height = 128,
+                                    .width = 256,
+                                    .patch_size = 128},
+                                   TestStream()),
+              "patchify");
+    const Moved staged = TakeCounters("PatchifyKernel");
+    EXPECT_GE(staged.load_bytes, staged.load_moved * 95 / 100);
   });
 }
 

@@ -121,7 +121,7 @@ TEST(SampleKernel, EqualsSampleOneWithPenalties) {
   // Out of order and repeated: entries apply in the order given
   const std::vector<TokenCount> counts = {{700, 4, 1}, {3, 1, 0}, {5, 0, 2}, {9, 0, 1},
                                           {3, 1, 2},   {8, 0, 0}, {-4, 1, 1}};
-  const std::vector<LogitBias> bias = {{700, -1.0f}, {4, 2.5f},   {5000, 9.0f},
+  const std::vector<LogitBias> bias = {{700, -1.0f}, {4, 2.5f},   {5000, 9.0f},    {1003, 9.0f},
                                        {4, 0.1f},    {9, -0.25f}, {900, -infinity}},
                                forced = {{77, infinity}}, broken = {{77, nan}},
                                cancelled = {{12, infinity}, {12, -infinity}};
@@ -232,8 +232,8 @@ TEST(SampleKernel, HasNoRacesInAnyOrder) {
 
 // More rows than blocks, and ids beside the outputs.
 TEST(SampleKernel, BlocksTakeRowsInTurn) {
-  const int64_t vocab = 40;
-  const Logits logits(Random(5 * vocab, 31, 2.0f), 5, vocab, 0, 0);
+  const int64_t vocab = 42;  // rows are aligned, and end with half of what is read at a time
+  const Logits logits(Random(5 * vocab, 31, 2.0f), 5, vocab, 2, 0);
   std::vector<SampleRow> rows;
   for (int i = 0; i < cuda::kMaxSampleBlocks * 2 + 3; ++i)
     rows.push_back({.logits_row = i % 5,

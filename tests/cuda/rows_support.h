@@ -37,6 +37,7 @@ struct Moved {
   uint64_t load_bytes = 0, load_moved = 0, store_bytes = 0, store_moved = 0;
   uint64_t wavefronts = 0, ideal_wavefronts = 0, matrix_flops = 0;
 };
+bool Counts();  // whether there are counters
 void ForgetCounters();
 Moved TakeCounters(const std::string& kernel);
 

@@ -14,6 +14,7 @@ void ForSchedules(int schedules, const std::function<void(uint64_t)>& body) {
   machine.set_options(before);
 }
 
+bool Counts() { return true; }
 void ForgetCounters() { (void)cuda::emulation::machine().TakeReport(); }
 
 Moved TakeCounters(const std::string& kernel) {

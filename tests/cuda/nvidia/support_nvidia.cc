@@ -10,6 +10,7 @@ void ForSchedules(int schedules, const std::function<void(uint64_t)>& body) {
   for (int seed = 0; seed < schedules; ++seed) body(static_cast<uint64_t>(seed));
 }
 void ForgetCounters() {}
+bool Counts() { return false; }
 Moved TakeCounters(const std::string& /*kernel*/) { return {}; }
 
 const char* DeviceName() { return "cuda"; }
