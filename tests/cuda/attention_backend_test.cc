@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "kernels/cuda/emulation/machine.h"
 #include "tests/cuda/host_ops.h"
 
 namespace tessera::cuda_test {
@@ -71,7 +72,8 @@ TEST_P(AttentionOps, RopeThenSelf) {
         const std::vector<SequenceRows> sequences = {
             {.row_begin = 0, .row_count = 3, .first_position = 15, .page_begin = 0},
             {.row_begin = 3, .row_count = 3, .first_position = 0, .page_begin = 2},
-            {.row_begin = 6, .row_count = 1, .first_position = 15, .page_begin = 0}};
+            {.row_begin = 6, .row_count = 1, .first_position = 15, .page_begin = 0},
+            {.row_begin = 7, .row_count = 0, .first_position = 0, .page_begin = 0}};
         s.backend().SelfAttention(
             {.q = q, .kv = kv, .sequences = sequences, .pages = pages, .scale = 0.3f, .out = out});
         s.backend().SelfAttention({.q = q.Rows(0, 0),
@@ -154,6 +156,42 @@ TEST_P(AttentionOps, Dense) {
                   s.backend().DenseAttention(args);
                   return s.Get(out);
                 });
+}
+
+// Pieces of 16 bytes wherever addresses and strides allow, and only there.
+TEST_P(AttentionOps, AlignedHeadsAreCopiedWhole) {
+  cuda::emulation::Machine& machine = cuda::emulation::machine();
+  const cuda::emulation::Options before = machine.options();
+  machine.set_options({.checked = true});
+  Side s(backend(), GetParam());
+  const Heads h{2, 1, 16};
+  const KvLayerView kv = Pool(s, h, 16, 2, Slots(32));
+  // Bytes that cp.async moved for q: rows of `gap` more elements, `lead` elements into an aligned
+  // row
+  const auto copied = [&](int64_t rows, int64_t gap, int64_t lead) {
+    const TensorView q = s.Upload(rows, 32 + lead, 1, gap).Columns(lead, 32),
+                     out = s.Upload(rows, 32, 2);
+    const std::vector<SequenceRows> sequences = {
+        {.row_count = static_cast<int32_t>(rows), .first_position = 4}};
+    backend().Synchronize();
+    (void)machine.TakeReport();
+    backend().SelfAttention({.q = q,
+                             .kv = kv,
+                             .sequences = sequences,
+                             .pages = std::vector<int32_t>{1, 0},
+                             .scale = 0.3f,
+                             .out = out});
+    backend().Synchronize();
+    const cuda::emulation::Report report = machine.TakeReport();
+    EXPECT_TRUE(report.defects.empty());
+    return report.Find("SelfDecodeKernel").counters.copy_bytes;
+  };
+  EXPECT_GT(copied(3, 0, 0), 0u);
+  EXPECT_GT(copied(3, 8, 8), 0u);
+  EXPECT_GT(copied(1, 3, 0), 0u) << "of one row, the stride is nobody's concern";
+  EXPECT_EQ(copied(3, 3, 0), 0u);
+  EXPECT_EQ(copied(3, 0, 4), 0u) << "8 bytes into 16";
+  machine.set_options(before);
 }
 
 TEST_P(AttentionOpsDeathTest, RefusesRowsAndPagesThatAreNotThere) {

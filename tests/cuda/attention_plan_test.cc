@@ -80,6 +80,30 @@ TEST(AttentionPlan, LaunchesKeepTheirScratchWithinTheLimit) {
   EXPECT_GT(plan.launches.size(), 3u);
   for (const AttentionLaunch& launch : plan.launches) EXPECT_LE(launch.partial_vectors, 40);
   EXPECT_EQ(plan.launches.front().tile_vectors, 0) << "11 splits x 4 heads do not fit: prefilled";
+  EXPECT_EQ(plan.launches.front().item_count, 1) << "10 splits x 4 heads do fit";
+}
+
+// Sequences of 5 splits x 4 heads, two of which fill the scratch memory to its end.
+TEST(AttentionPlan, ScratchIsUsedToItsEnd) {
+  std::vector<SequenceRows> sequences;
+  for (int s = 0; s < 4; ++s)
+    sequences.push_back({.row_begin = s, .row_count = 1, .first_position = 4 * kSplitKeys});
+  PlanLimits limits = kLimits;
+  limits.max_partial_vectors = 40;
+  const AttentionPlan plan = PlanSelfAttention(sequences, limits);
+  ASSERT_EQ(plan.launches.size(), 2u);
+  for (const AttentionLaunch& launch : plan.launches) EXPECT_EQ(launch.partial_vectors, 40);
+}
+
+TEST(AttentionPlan, TilesAreAsHighAsTheirVectorsNeed) {
+  const auto height = [](int rows) {
+    const std::vector<SequenceRows> sequences = {{.row_count = rows}};
+    return PlanSelfAttention(sequences, kLimits).launches.front().tile_vectors;
+  };
+  EXPECT_EQ(height(4), 16);  // 4 heads
+  EXPECT_EQ(height(5), 32);
+  EXPECT_EQ(height(8), 32);
+  EXPECT_EQ(height(9), 0);
 }
 
 TEST(AttentionPlan, RowsOfOneRangeAreOneRun) {

@@ -137,6 +137,19 @@ TEST_P(Backend_, PacksEveryType) {
   }
 }
 
+// Matrices that are converted in several pieces, and rows that are larger than a piece of 4 MiB.
+TEST_P(Backend_, PacksLargeMatrices) {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{3000, 1000}, {2, 2200000}}) {
+    Floats values(static_cast<size_t>(n * k));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(i * 7 % 251);  // exact
+    const auto packed = Pack(values, n, k);
+    const auto& matrix = static_cast<const CudaPackedMatrix&>(*packed);
+    ASSERT_EQ(matrix.stored_k(), k);
+    EXPECT_EQ(Download(TensorView::Of(const_cast<void*>(matrix.data()), dtype(), {n, k})), values);
+  }
+}
+
 TEST_P(Backend_, RefusesWeightsThatItCannotKeep) {
   const Floats big = {1.0f, 70000.0f};
   const SourceMatrix source{.data = big.data(), .dtype = DType::kF32, .rows = 1, .columns = 2};
@@ -235,7 +248,7 @@ TEST_P(Backend_, ProductsWithEveryEpilogue) {
 
 // A product's rows are cut so that scratch suffices; nobody must see where.
 TEST_P(Backend_, LongProductsComeInPieces) {
-  const int64_t rows = 40, n = 4096, k = 8;
+  const int64_t rows = 35, n = 262144, k = 8;  // 32 rows of fp32 fill the scratch memory
   ASSERT_TRUE(backend_->Reserve({.max_rows = rows, .widest = n}));
   const Floats x = Random(rows * k, 1), w = Random(n * k, 2);
   const auto packed = Pack(w, n, k);
@@ -245,8 +258,8 @@ TEST_P(Backend_, LongProductsComeInPieces) {
   backend_->MatMul(
       {.x = dx, .w = packed.get(), .bias = bias.view().As<float>(), .out = with.view()});
   const Floats got = Download(with);
-  for (int64_t r = 0; r < rows; r += 13) {
-    for (int64_t c = 0; c < n; c += 511) {
+  for (const int64_t r : {0, 1, 31, 32, 34}) {
+    for (int64_t c = 0; c < n; c += 32767) {
       double sum = 0;
       for (int64_t i = 0; i < k; ++i)
         sum += double{Round(dtype(), x[size_t(r * k + i)])} *
@@ -254,6 +267,15 @@ TEST_P(Backend_, LongProductsComeInPieces) {
       ASSERT_NEAR(got[size_t(r * n + c)], sum, std::fabs(sum) * 0x1p-7 + 1e-3);
     }
   }
+}
+
+TEST(Scratch, ProductsTakeWhatTheirPiecesNeed) {
+  const auto bytes = [](int64_t rows, int64_t widest) {
+    return MatMulScratchBytes({.max_rows = rows, .widest = widest}, DeviceProps{});
+  };
+  EXPECT_EQ(bytes(64, 512), size_t{64} * 512 * 4);
+  EXPECT_EQ(bytes(1 << 20, 512), size_t{32} << 20);
+  EXPECT_EQ(bytes(64, 10 << 20), size_t{40} << 20) << "one row at least";
 }
 
 // The same ops with and without a graph, again and again with other data.
@@ -283,6 +305,25 @@ TEST_P(Backend_, GraphsComputeTheSame) {
   EXPECT_EQ(backend_->graphs_built(), 3u);
   EXPECT_EQ(backend_->graphs_launched(), 12u);
   EXPECT_FALSE(backend_->lost());
+}
+
+// The 65th graph takes the place of the largest; those that are there are not built again.
+TEST_P(Backend_, GraphsAreBounded) {
+  const Tensor table = Upload(Random(8, 2), 4, 2, dtype());
+  const Tensor x = std::move(backend_->AllocateTensor(dtype(), {1, 2}).value());
+  const auto built_after = [&](int64_t key) {
+    backend_->BeginGraph(key);
+    backend_->GatherRows({.x = table, .rows = std::vector<int32_t>{3}, .out = x});
+    backend_->EndGraph();
+    backend_->Synchronize();
+    return backend_->graphs_built();
+  };
+  for (uint64_t key = 1; key <= 64; ++key) ASSERT_EQ(built_after(static_cast<int64_t>(key)), key);
+  for (const int64_t key : {1, 64, 30}) EXPECT_EQ(built_after(key), 64u) << key;
+  EXPECT_EQ(built_after(70), 65u);
+  EXPECT_EQ(built_after(63), 65u);
+  EXPECT_EQ(built_after(64), 66u);
+  EXPECT_EQ(built_after(1), 66u);
 }
 
 TEST_P(Backend_, LanesKeepApart) {

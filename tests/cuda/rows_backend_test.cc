@@ -199,11 +199,29 @@ TEST_P(RowOpsDeathTest, RefusesShapesThatDoNotFit) {
   EXPECT_DEATH(patchify([](PatchifyArgs& a) { a.patch_size = 0; }), "Patchify.*patch_size");
   std::vector<SampleResult> results(1);
   const TensorView logits = s.Fp32(2, 8, 4);
+  // The largest vocabulary gets as far as the scratch memory that was not reserved for it
+  for (const auto& [vocab, argument] :
+       {std::pair{int64_t{4194304}, "scratch"}, {4194305, "logits"}}) {
+    const std::vector<SampleRow> rows = {{.logits_row = 0}};
+    const TensorView wide = TensorView::Of(logits.data, DType::kF32, {1, vocab});
+    EXPECT_DEATH(backend().Sample({.logits = wide, .rows = rows, .results = results}),
+                 fmt::format("Sample.*{}", argument));
+  }
   for (int32_t row : {-1, 2}) {
     const std::vector<SampleRow> rows = {{.logits_row = row}};
     EXPECT_DEATH(backend().Sample({.logits = logits, .rows = rows, .results = results}),
                  "Sample.*rows");
   }
+}
+
+// Every piece of scratch memory begins at a multiple of 256 bytes, and the end is the end.
+TEST_P(RowOpsDeathTest, ScratchEnds) {
+  auto& cuda = static_cast<cuda::CudaBackend&>(backend());
+  cuda.ResetScratch();
+  (void)cuda.Scratch<char>("op", 1);
+  constexpr size_t kMost = size_t{1} << 16;  // of pieces of 256 bytes; less was reserved
+  EXPECT_DEATH(for (size_t i = 0; i < kMost; ++i)(void) cuda.Scratch<char>("op", 1), "op: scratch");
+  cuda.ResetScratch();
 }
 
 TEST_P(RowOpsDeathTest, PackRefusesSourcesThatDoNotFit) {

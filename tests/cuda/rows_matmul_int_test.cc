@@ -329,12 +329,43 @@ TEST(MatMulInt, RefusesWhatItCannotKeep) {
     ASSERT_FALSE(refused) << NameOf(f);
     EXPECT_EQ(refused.error().value, "row 7");
   }
+  Floats first = w;
+  first[0] = std::numeric_limits<float>::infinity();
+  const SourceMatrix bad_first{first.data(), DType::kF32, 20, 70};
+  for (const Format& f : kFormats) {
+    const auto refused = cuda::PackInts({&bad_first, 1}, SpecOf(f), 20, 70, DType::kBF16);
+    ASSERT_FALSE(refused) << NameOf(f);
+    EXPECT_EQ(refused.error().value, "row 0");
+  }
   w[7 * 70 + 69] = 1e6f;
   for (const Format& f : kFormats) {
     EXPECT_TRUE(pack(f, DType::kBF16)) << NameOf(f);
     // Codes of rows with one scale are small numbers; others become fp16
     EXPECT_EQ(pack(f, DType::kF16).has_value(), f.format == WeightFormat::kInt8 && f.group == 0)
         << NameOf(f);
+  }
+}
+
+// fp16 ends at 65,520: what counts is the largest number that a group's codes can stand for.
+TEST(MatMulInt, RefusesGroupsThatFp16CannotHold) {
+  const auto pack = [](const Format& f, const Floats& w) {
+    const SourceMatrix source{w.data(), DType::kF32, 4, 256};
+    return cuda::PackInts({&source, 1}, SpecOf(f), 4, 256, DType::kF16).has_value();
+  };
+  for (const Format& f : kFormats) {
+    EXPECT_EQ(pack(f, Floats(4 * 256, 66000.0f)), f.format == WeightFormat::kInt8 && f.group == 0)
+        << NameOf(f);
+    if (f.format == WeightFormat::kInt8 || (f.group != 0 && !f.minimum)) continue;
+    // 50,000 and 15 small steps; in the next group, about -17,000 and 15 large steps. Neither's
+    // minimum with the other's steps would do.
+    const size_t group = f.group == 0 ? 32 : static_cast<size_t>(f.group);
+    Floats w(4 * 256, 0.5f);
+    for (size_t i = 256; i < 512; ++i)
+      w[i] = i / group % 2 == 0 ? (i % 2 == 0 ? 50000.0f : 60000.0f)
+                                : (i % 2 == 0 ? 15000.0f : -15000.0f);
+    EXPECT_TRUE(pack(f, w)) << NameOf(f);
+    for (size_t i = 256; i < 256 + group; ++i) w[i] += 6000.0f;
+    EXPECT_FALSE(pack(f, w)) << NameOf(f);
   }
 }
 

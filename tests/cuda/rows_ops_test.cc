@@ -521,6 +521,11 @@ TEST(Rows, MovesWholeSectors) {
       const Moved embedding = TakeCounters("MoveRowsKernel");
       if (embedding.counted) {
         EXPECT_EQ(embedding.store_bytes, embedding.store_moved);
+        // Of 4 rows: 16 bytes a thread, and their number for each warp that has any
+        const int64_t warps = std::min<int64_t>(4, columns / 8 / 16);
+        if (columns == 128) {
+          EXPECT_EQ(embedding.load_moved, static_cast<uint64_t>(4 * (2 * columns + 32 * warps)));
+        }
       }
     }
     const std::vector<uint8_t> pixels(3 * 56 * 112, 9);

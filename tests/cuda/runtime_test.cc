@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cuda/backend.h"
 #include "kernels/cuda/emulation/runtime_controls.h"
 #include "kernels/cuda/staging.h"
 
@@ -231,6 +232,63 @@ TEST_F(Runtime, StagingKeepsEveryPiece) {
       Free(kept);
     }
   }
+}
+
+// A segment holds what was asked for, to its last byte; so does that of a graph.
+TEST_F(Runtime, StagingTakesTheLargestPiece) {
+  Things t;
+  const auto staging = std::move(Staging::Make(t.a, 1000).value());
+  EXPECT_EQ(staging->segment_bytes(), 1024u);
+  const std::vector<int32_t> values(256, 5);
+  const void* device = nullptr;
+  Good(staging->Stage(values.data(), 1000, &device));
+  Good(staging->BeginCapture());
+  Good(staging->Stage(values.data(), 1024, &device));
+  staging->EndCapture();
+  Good(Synchronize(t.a));
+}
+
+// In whichever segment they lie.
+TEST_F(Runtime, EqualContentsAreFoundInEverySegment) {
+  Things t;
+  const auto staging = std::move(Staging::Make(t.a, 1024).value());
+  const void* first[4] = {};
+  const void* again = nullptr;
+  for (int32_t piece = 0; piece < 4; ++piece)
+    Good(staging->Stage(std::vector<int32_t>(256, piece).data(), 1024, &first[piece]));
+  for (int32_t piece = 0; piece < 4; ++piece) {
+    Good(staging->Stage(std::vector<int32_t>(256, piece).data(), 1024, &again));
+    EXPECT_EQ(again, first[piece]) << piece;
+  }
+  Good(Synchronize(t.a));
+}
+
+// Two pieces with one hash: what a step of the hash makes of the first word is undone by the
+// second.
+TEST_F(Runtime, ContentsOfOneHashAreToldApart) {
+  Things t;
+  const auto step = [](uint64_t word) {
+    const uint64_t hash = (0xcbf29ce484222325u ^ word) * 0x100000001b3u;
+    return hash ^ hash >> 29;
+  };
+  const std::vector<uint64_t> values = {1, 2}, others = {7, 2 ^ step(1) ^ step(7)};
+  const auto staging = std::move(Staging::Make(t.a, 4096).value());
+  const void* first = nullptr;
+  const void* second = nullptr;
+  Good(staging->Stage(values.data(), 16, &first));
+  Good(staging->Stage(others.data(), 16, &second));
+  EXPECT_NE(first, second);
+  Good(Synchronize(t.a));
+}
+
+TEST_F(Runtime, ScratchThatIsLargeEnoughStays) {
+  emulation::SetRuntimeSeed(3);
+  auto backend = std::move(CudaBackend::Make({.device = "cuda-emulated"}).value());
+  const ScratchLimits limits{.max_rows = 64, .widest = 512, .max_heads = 4, .vocab = 100};
+  ASSERT_TRUE(backend->Reserve(limits));
+  const uint64_t allocations = emulation::CallsOf(Call::kAllocate);
+  ASSERT_TRUE(backend->Reserve(limits));
+  EXPECT_EQ(emulation::CallsOf(Call::kAllocate), allocations);
 }
 
 TEST_F(Runtime, EqualContentsAreCopiedOnceAStep) {
