@@ -314,6 +314,27 @@ TEST(MatMulInt, MovesWholeSectorsWithoutConflicts) {
   });
 }
 
+// The kernel that is made for the number of rows.
+TEST(MatMulInt, EveryNumberOfRowsHasItsKernel) {
+  const Packed packed(kFormats[0], Random(8 * 64, 3), 8, 64, DType::kBF16);
+  ForSchedules(1, [&](uint64_t) {
+    for (const auto& [rows, kernel] :
+         {std::pair{1, "FewKernel<tessera::cuda::bf16_t, (tessera::cuda::IntKind)0, 8u>"},
+          {8, "FewKernel<tessera::cuda::bf16_t, (tessera::cuda::IntKind)0, 8u>"},
+          {9, "FewKernel<tessera::cuda::bf16_t, (tessera::cuda::IntKind)0, 16u>"},
+          {16, "FewKernel<tessera::cuda::bf16_t, (tessera::cuda::IntKind)0, 16u>"},
+          {17, "ManyKernel<"}}) {
+      const DeviceRows x(RowType::kBf16, rows, 64, 0, 0, Random(rows * 64, 4)),
+          out(RowType::kBf16, rows, 8);
+      ForgetCounters();
+      ExpectRan(cuda::LaunchMatMulInt(RowType::kBf16, RowType::kBf16,
+                                      ParamsOf(packed, x, out, rows), TestStream()),
+                kernel);
+      EXPECT_EQ(TakeCounters(kernel).counted, Counts()) << rows;
+    }
+  });
+}
+
 TEST(MatMulInt, RefusesWhatItCannotKeep) {
   Floats w = Random(20 * 70, 80);
   const SourceMatrix source{w.data(), DType::kF32, 20, 70};
@@ -364,7 +385,9 @@ TEST(MatMulInt, RefusesGroupsThatFp16CannotHold) {
       w[i] = i / group % 2 == 0 ? (i % 2 == 0 ? 50000.0f : 60000.0f)
                                 : (i % 2 == 0 ? 15000.0f : -15000.0f);
     EXPECT_TRUE(pack(f, w)) << NameOf(f);
-    for (size_t i = 256; i < 256 + group; ++i) w[i] += 6000.0f;
+    for (size_t i = 256; i < 256 + group; ++i) w[i] = i % 2 == 0 ? 65280.0f : 65520.0f;
+    EXPECT_FALSE(pack(f, w)) << NameOf(f) << ": infinite when rounded";
+    for (size_t i = 256; i < 256 + group; ++i) w[i] = i % 2 == 0 ? 56000.0f : 66000.0f;
     EXPECT_FALSE(pack(f, w)) << NameOf(f);
   }
 }

@@ -154,6 +154,42 @@ TEST(Rows, NormsOfEqualRowsAreEqual) {
   }
 }
 
+// A row that fits in the registers of its threads is kept there, by as few as it needs: runs of
+// four a thread, 0 where rows are read again.
+TEST(Rows, NormsKeepWhatFits) {
+  ForSchedules(1, [](uint64_t) {
+    for (const auto& [columns, runs] : {std::pair{128, 1},
+                                        {132, 2},
+                                        {256, 2},
+                                        {260, 1},
+                                        {1024, 1},
+                                        {2048, 2},
+                                        {4096, 4},
+                                        {8192, 8},
+                                        {8196, 8},
+                                        {16384, 8},
+                                        {16388, 0}}) {
+      const DeviceArray<float> weight(Floats(static_cast<size_t>(columns), 1));
+      const DeviceRows x(RowType::kBf16, 1, columns, 0, 0, Floats(static_cast<size_t>(columns), 1));
+      ForgetCounters();
+      ExpectRan(cuda::LaunchNorm(cuda::NormKind::kRms, RowType::kBf16,
+                                 {.x = x.data(),
+                                  .out = x.data(),
+                                  .weight = weight.get(),
+                                  .x_stride = columns,
+                                  .out_stride = columns,
+                                  .rows = 1,
+                                  .columns = columns,
+                                  .eps = 1},
+                                 TestStream()),
+                "norm");
+      const std::string kernel =
+          fmt::format("NormKernel<tessera::cuda::bf16_t, (tessera::cuda::NormKind)0, {}>", runs);
+      EXPECT_EQ(TakeCounters(kernel).counted, Counts()) << columns;
+    }
+  });
+}
+
 TEST(Rows, GatedActivation) {
   uint64_t seed = 300;
   for (RowActivation activation : kActivations)
