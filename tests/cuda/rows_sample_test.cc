@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 
 #include "kernels/cuda/sample_plan.h"
@@ -124,12 +125,19 @@ TEST(SampleKernel, EqualsSampleOneWithPenalties) {
                                        {4, 0.1f},    {9, -0.25f}, {900, -infinity}},
                                forced = {{77, infinity}}, broken = {{77, nan}},
                                cancelled = {{12, infinity}, {12, -infinity}};
-  const std::vector<int32_t> banned = {1200, 7, -1, 7, 12}, most = [&] {
-    std::vector<int32_t> all;
-    for (int32_t id = 0; id < vocab; ++id)
-      if (id % 400 != 3) all.push_back(id);
-    return all;
-  }();
+  const std::vector<int32_t> banned = {1200, 7, -1, 7, 12},
+                             most =
+                                 [&] {
+                                   std::vector<int32_t> all;
+                                   for (int32_t id = 0; id < vocab; ++id)
+                                     if (id % 400 != 3) all.push_back(id);
+                                   return all;
+                                 }(),
+                             every = [&] {
+                               std::vector<int32_t> all(static_cast<size_t>(vocab));
+                               std::iota(all.begin(), all.end(), 0);
+                               return all;
+                             }();
   std::vector<SampleRow> rows = EveryOption(2, 7);
   for (size_t i = 0; i < rows.size(); ++i) {
     SampleRow& row = rows[i];
@@ -143,6 +151,7 @@ TEST(SampleKernel, EqualsSampleOneWithPenalties) {
     if (i % 17 == 0) row.bias = cancelled;
     if (i % 6 != 0) row.banned = banned;
     if (i % 19 == 0) row.banned = most;
+    if (i % 23 == 0) row.banned = every;
   }
   ExpectEqual(logits, rows, "penalties");
 }
@@ -162,6 +171,8 @@ TEST(SampleKernel, EqualsSampleOneAtEdges) {
       {3e38f, -3e38f, 3e38f, 1},
       {1e-30f, 2e-30f, -1e-30f, 0, 1e-30f},
       {5, 5, 5, 5, 5, 5, 5},
+      // A bin of the first histogram that has a few more floats than a power of two: its last one
+      {1 - 0x1p-22f, 0.5f - 0x1p-22f + 0x1p-25f, 0.25f, 0.5f - 0x1p-23f},
       {-std::numeric_limits<float>::max(), -infinity, -std::numeric_limits<float>::max(),
        -infinity},
   };
