@@ -185,7 +185,6 @@ TESSERA_DEVICE void Describe(const SampleShared& shared, const RawKeys& raw, uin
   const Crossing at = FindCrossing(shared, raw, kRemovedKey, best_key, wanted,
                                    [](uint32_t) { return uint64_t{1}; });
   const uint32_t list = shared.low, length = shared.answer + 12;
-  sync_threads();
   if (thread_x() == 0) sts(length, 0u);
   sync_threads();
   ForKeys(raw, [&](uint32_t id, uint32_t key) {
@@ -205,7 +204,6 @@ TESSERA_DEVICE void Describe(const SampleShared& shared, const RawKeys& raw, uin
     stg(out->top_id + rank, static_cast<int32_t>(id));
     stg(out->top_logit + rank, ldg(raw.logits + id));
   }
-  sync_threads();
 }
 
 TESSERA_KERNEL TESSERA_BOUNDS(kSampleThreads, 1) void SampleKernel(SampleLaunch args) {

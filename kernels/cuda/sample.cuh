@@ -219,8 +219,7 @@ TESSERA_DEVICE Crossing FindCrossing(const SampleShared& shared, const Keys& key
     }
     sync_threads();
     at.before = lds<uint64_t>(shared.answer);
-    const uint32_t bin = lds<uint32_t>(shared.answer + 8);
-    sync_threads();  // before the bins are cleared and the answer is written again
+    const uint32_t bin = lds<uint32_t>(shared.answer + 8);  // written again behind more barriers
     if (linear) {
       // The keys of that bin are a stretch: its ends by halving.
       uint32_t least = low, most = high;
