@@ -47,6 +47,7 @@ struct ModelInfo {
   int tile_height = 0, tile_width = 0;
   int32_t image_token_id = -1;
   UnseenRows unseen_rows = UnseenRows::kZero;
+  bool skips_padding_tiles = false;  // an approximation, see LoadOptions
   bool has_vision() const { return cross_kv.layers > 0; }
   // Estimates for the scheduler's budget.
   double flops_per_token = 0;  // one row through the text model, cross layers included
@@ -61,6 +62,16 @@ struct WorkspaceLimits {
   int max_rows = 0;         // R of a step
   int max_logits_rows = 0;  // L of a step
   int encode_slots = 1;     // pictures that may be half-encoded at the same time
+};
+
+// What a workspace will hold, before there is one: numbers of the activation dtype, but for logits.
+struct WorkspaceNeed {
+  int64_t row = 0;           // for each of max_rows
+  int64_t logits_row = 0;    // for each of max_logits_rows, beside its logits
+  int64_t logits_width = 0;  // fp32, for each of max_logits_rows
+  int64_t encode_slot = 0;   // for each of encode_slots
+  int64_t block = 0;         // for the vision tower's block of rows
+  int64_t Bytes(const WorkspaceLimits& limits, DType activations) const;
 };
 
 class Workspace {
@@ -104,6 +115,9 @@ struct LoadOptions {
   WeightFormat format = WeightFormat::kAuto;
   // Unset: tessera.json in the model's directory, else zero.
   std::optional<UnseenRows> unseen_rows;
+  // Padding tiles of a picture do not go through the vision tower: faster, and not what the model
+  // computes. Not with unseen_rows = attend, which reads them; text models have none.
+  bool skip_padding_tiles = false;
   // Where packed weights are kept for the next start, see weight_cache.h; empty: nowhere.
   std::filesystem::path cache_dir;
   DType kv_dtype = DType::kF32;
@@ -128,7 +142,8 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
 struct ModelPlan {
   ModelInfo info;
   size_t weight_bytes = 0;  // after packing in the given format
-  std::string stored;       // how quantised weights are stored; empty: they are not
+  WorkspaceNeed workspace;
+  std::string stored;  // how quantised weights are stored; empty: they are not
 };
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options);
 

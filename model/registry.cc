@@ -10,6 +10,8 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 #include "model/tensor_table.h"
+#include "model/text_model.h"
+#include "model/vision_model.h"
 #include "model/weight_cache.h"
 
 namespace tessera {
@@ -52,8 +54,14 @@ double FlopsPerToken(const ModelConfig& config) {
   return 2 * (self * (c * (q + 2 * kv) + q * c + mlp) + cross * (2 * c * q + mlp) + c * t.vocab);
 }
 
+Result<void> CheckSkipping(const LoadOptions& options, UnseenRows unseen_rows) {
+  if (!options.skip_padding_tiles || unseen_rows == UnseenRows::kZero) return {};
+  return Invalid("padding tiles are read where unseen rows attend: they cannot be left out",
+                 {.field = "unseen_rows", .limit = "zero", .value = "attend"});
+}
+
 ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>& tensors,
-                   DType kv_dtype, UnseenRows unseen_rows) {
+                   const LoadOptions& options, UnseenRows unseen_rows) {
   const TextConfig& t = config.text;
   const int cross = static_cast<int>(t.cross_layers.size());
   ModelInfo info{.family = config.family,
@@ -67,7 +75,7 @@ ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>&
                              .kv_heads = t.kv_heads,
                              .head_dim = t.head_dim,
                              .page_tokens = kKvBlockTokens,
-                             .dtype = kv_dtype},
+                             .dtype = options.kv_dtype},
                  .unseen_rows = unseen_rows,
                  .flops_per_token = FlopsPerToken(config)};
   for (const ExpectedTensor& tensor : tensors) {
@@ -78,11 +86,12 @@ ModelInfo MakeInfo(const ModelConfig& config, const std::vector<ExpectedTensor>&
                      .kv_heads = t.kv_heads,
                      .head_dim = t.head_dim,
                      .page_tokens = config.vision->tokens(),
-                     .dtype = kv_dtype};
+                     .dtype = options.kv_dtype};
     info.max_tiles = config.vision->max_tiles;
     info.tile_height = info.tile_width = config.vision->tile_size;
     info.max_aspect_ratio_id = config.vision->aspect_ratios;
     info.image_token_id = config.image_token_id;
+    info.skips_padding_tiles = options.skip_padding_tiles;
   }
   return info;
 }
@@ -115,6 +124,13 @@ std::filesystem::path CacheFile(const std::filesystem::path& directory, const Ba
 
 }  // namespace
 
+int64_t WorkspaceNeed::Bytes(const WorkspaceLimits& limits, DType activations) const {
+  const int64_t numbers = row * limits.max_rows + logits_row * limits.max_logits_rows +
+                          encode_slot * limits.encode_slots + block;
+  return numbers * static_cast<int64_t>(SizeOf(activations)) +
+         logits_width * limits.max_logits_rows * 4;
+}
+
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory,
                                                Backend& backend, const LoadOptions& options) {
   TESSERA_TRY(ModelConfig config, ModelConfig::FromDirectory(directory));
@@ -123,9 +139,10 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
                    [&](const Architecture& a) { return a.name == config.architecture; });
   TESSERA_CHECK(architecture != std::end(kArchitectures), "no wiring for {}", config.architecture);
   TESSERA_TRY(const UnseenRows unseen_rows, ChooseUnseenRows(directory, options));
+  TESSERA_RETURN_IF_ERROR(CheckSkipping(options, unseen_rows));
   TESSERA_TRY(const Checkpoint checkpoint, Checkpoint::Open(directory));
   std::vector<ExpectedTensor> expected = ExpectedTensors(config);
-  ModelInfo info = MakeInfo(config, expected, options.kv_dtype, unseen_rows);
+  ModelInfo info = MakeInfo(config, expected, options, unseen_rows);
   TESSERA_TRY(const std::vector<BoundTensor> bound,
               BindTensors(std::move(expected), checkpoint.tensors(), config.quantization));
   std::string cache_key;
@@ -149,8 +166,9 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
 Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOptions& options) {
   TESSERA_TRY(const ModelConfig config, ModelConfig::FromDirectory(directory));
   TESSERA_TRY(const UnseenRows unseen_rows, ChooseUnseenRows(directory, options));
+  TESSERA_RETURN_IF_ERROR(CheckSkipping(options, unseen_rows));
   const std::vector<ExpectedTensor> tensors = ExpectedTensors(config);
-  ModelPlan plan{.info = MakeInfo(config, tensors, options.kv_dtype, unseen_rows)};
+  ModelPlan plan{.info = MakeInfo(config, tensors, options, unseen_rows)};
   const double element = PackedElementBytes(options.format, config.stored_dtype);
   std::unordered_set<std::string> codes;  // names of tensors that stay codes
   double code = element;
@@ -184,6 +202,8 @@ Result<ModelPlan> PlanModel(const std::filesystem::path& directory, const LoadOp
                                                                   : element);
   }
   plan.weight_bytes = static_cast<size_t>(bytes);
+  TextWorkspace::AddNeed(config.text, plan.workspace);
+  if (config.vision) VisionWorkspace::AddNeed(*config.vision, config.text, plan.workspace);
   return plan;
 }
 

@@ -51,6 +51,15 @@ Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& co
   return w;
 }
 
+void TextWorkspace::AddNeed(const TextConfig& c, WorkspaceNeed& need) {
+  const int64_t q_width = int64_t{c.heads} * c.head_dim,
+                kv_width = int64_t{c.kv_heads} * c.head_dim;
+  const int64_t of_width = c.cross_layers.empty() ? 2 : 4;  // hidden, normed; cross, cross_mlp
+  need.row += of_width * c.hidden + 2 * q_width + 2 * kv_width + 3 * int64_t{c.intermediate};
+  need.logits_row += c.hidden;
+  need.logits_width += c.vocab;
+}
+
 size_t TextWorkspace::bytes() const {
   size_t sum = 0;
   for (const Tensor* tensor : {&hidden, &cross, &cross_mlp, &normed, &qkv, &mixed, &gate_up, &gated,

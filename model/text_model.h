@@ -17,6 +17,7 @@ namespace tessera {
 struct TextWorkspace {
   static Result<TextWorkspace> Make(Backend& backend, const TextConfig& config,
                                     const WorkspaceLimits& limits);
+  static void AddNeed(const TextConfig& config, WorkspaceNeed& need);  // what Make will allocate
 
   int64_t max_rows = 0, max_logits_rows = 0;
   Tensor hidden;     // [R, C]

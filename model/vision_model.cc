@@ -12,6 +12,12 @@ namespace {
 constexpr float kOuterNormEps = 1e-5f;
 constexpr int64_t kMaxBlockRows = 512;
 
+// Of VisionSlot::shared.
+int64_t SharedElements(const VisionConfig& v, const TextConfig& t) {
+  return std::max(int64_t{v.max_tiles} * v.padded_tokens() * 3 * v.heads * v.head_dim,
+                  int64_t{v.max_tiles} * v.tokens() * t.hidden);
+}
+
 // Calls `body(begin, count)` for blocks of at most `block` rows.
 template <typename Body>
 void InBlocks(int64_t begin, int64_t end, int64_t block, Body&& body) {
@@ -31,9 +37,12 @@ struct VisionModel::Run {
   VisionSlot& slot;
   Probe* probe;
 
+  int64_t rows(const VisionConfig& c) const {
+    return int64_t{schedule.run_tiles()} * c.padded_tokens();
+  }
   TensorView qkv(const VisionConfig& c) const {
     return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
-                          {slot.hidden.view().dim(0), 3 * int64_t{c.heads} * c.head_dim});
+                          {rows(c), 3 * int64_t{c.heads} * c.head_dim});
   }
   TensorView projected(const VisionConfig& c, const TextConfig& t) const {
     return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
@@ -46,8 +55,7 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
   VisionWorkspace w;
   const DType dtype = backend.activation_dtype();
   const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens(), block = VisionModel::BlockRows(v);
-  const int64_t width = int64_t{v.heads} * v.head_dim;
-  const int64_t shared = std::max(rows * 3 * width, int64_t{v.max_tiles} * v.tokens() * t.hidden);
+  const int64_t width = int64_t{v.heads} * v.head_dim, shared = SharedElements(v, t);
   for (int i = 0; i < slots; ++i) {
     VisionSlot slot;
     TESSERA_TRY(slot.hidden, backend.AllocateTensor(dtype, {rows, v.hidden}));
@@ -68,6 +76,14 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
   w.ones.assign(8, 1);
   w.kv_slots.reserve(static_cast<size_t>(block));
   return w;
+}
+
+void VisionWorkspace::AddNeed(const VisionConfig& v, const TextConfig& t, WorkspaceNeed& need) {
+  const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens();
+  need.encode_slot += rows * (v.hidden + v.output_dim()) + SharedElements(v, t);
+  need.block +=
+      VisionModel::BlockRows(v) * (v.hidden + int64_t{v.heads} * v.head_dim + v.intermediate +
+                                   v.patch_elements() + 2 * int64_t{t.kv_heads} * t.head_dim);
 }
 
 size_t VisionWorkspace::bytes() const {
@@ -95,7 +111,7 @@ void VisionModel::AddScratchLimits(const VisionConfig& v, const TextConfig& t,
 }
 
 VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights,
-                         double unit_flops)
+                         double unit_flops, bool skip_padding_tiles)
     : config_(&config),
       text_(&text),
       projector_(weights),
@@ -119,7 +135,8 @@ VisionModel::VisionModel(const VisionConfig& config, const TextConfig& text, con
   for (int layer = 0; layer < config.global_layers; ++layer)
     layers_.emplace_back(weights, Group::kGlobal, layer);
   for (int kept = 1; kept <= config.max_tiles; ++kept) {
-    schedules_.emplace_back(config, text, kept, BlockRows(config), unit_flops);
+    schedules_.emplace_back(config, text, kept, skip_padding_tiles ? kept : config.max_tiles,
+                            BlockRows(config), unit_flops);
   }
 }
 
@@ -236,8 +253,9 @@ void VisionModel::Layer(const Run& run, const VisionStep& step) const {
                  run.workspace.scratch);
     return;
   }
-  RunVisionAttention(run.backend, weights, *config_, qkv, run.slot.padding, step.row_begin, hidden,
-                     run.workspace.scratch);
+  RunVisionAttention(run.backend, weights, *config_, qkv,
+                     std::span(run.slot.padding).first(static_cast<size_t>(run.rows(*config_))),
+                     step.row_begin, hidden, run.workspace.scratch);
   KeepStates(run, step.layer, step.row_begin, step.row_end);
 }
 

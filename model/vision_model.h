@@ -5,6 +5,9 @@
 // tile has P tokens (class token, then patches), padded to a multiple of 8 by rows that are zero
 // after layernorm_pre and take part in both encoders. Only pairs of two padding tokens (padding
 // rows, and all rows of padding tiles) do not see each other.
+//
+// `skip_padding_tiles` leaves padding tiles out altogether: less work for pictures of few tiles,
+// and other states for the real ones. An approximation that the operator asks for.
 #pragma once
 
 #include <vector>
@@ -33,6 +36,8 @@ struct VisionSlot {
 struct VisionWorkspace {
   static Result<VisionWorkspace> Make(Backend& backend, const VisionConfig& vision,
                                       const TextConfig& text, int slots);
+  // What Make will allocate.
+  static void AddNeed(const VisionConfig& vision, const TextConfig& text, WorkspaceNeed& need);
 
   std::vector<VisionSlot> slots;
   VisionScratch scratch;  // views of the tensors below
@@ -50,7 +55,7 @@ class VisionModel {
  public:
   // Both outlive the model.
   VisionModel(const VisionConfig& config, const TextConfig& text, const Weights& weights,
-              double unit_flops);
+              double unit_flops, bool skip_padding_tiles);
 
   const VisionSchedule& schedule(int kept_tiles) const;
   void Encode(Backend& backend, const EncodeSlice& slice, const VisionSchedule& schedule,

@@ -7,10 +7,12 @@
 namespace tessera {
 
 VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int kept_tiles,
-                               int64_t block, double unit_flops)
-    : kept_tiles_(kept_tiles), unit_flops_(unit_flops) {
+                               int run_tiles, int64_t block, double unit_flops)
+    : kept_tiles_(kept_tiles), run_tiles_(run_tiles), unit_flops_(unit_flops) {
+  TESSERA_CHECK(kept_tiles <= run_tiles && run_tiles <= v.max_tiles,
+                "run tiles: expected {}..{}, got {}", kept_tiles, v.max_tiles, run_tiles);
   const double hidden = v.hidden, width = double{1} * v.heads * v.head_dim;
-  const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens();
+  const int64_t rows = int64_t{run_tiles} * v.padded_tokens();
   const double qkv = 2 * hidden * 3 * width;
   const double attention =
       4 * static_cast<double>(rows) * width + 2 * width * hidden + 4 * hidden * v.intermediate;
@@ -18,9 +20,9 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
   const int64_t kept_tokens = int64_t{kept_tiles} * v.tokens();
   const int layers = v.layers + v.global_layers;
 
-  Add(VisionStage::kEmbed, 0, v.max_tiles, 2.0 * v.patches() * v.patch_elements() * hidden, 1);
+  Add(VisionStage::kEmbed, 0, run_tiles, 2.0 * v.patches() * v.patch_elements() * hidden, 1);
   for (int layer = 0; layer < layers; ++layer) {
-    if (layer == v.layers) Add(VisionStage::kLastNorm, 0, v.max_tiles, 0, 1);
+    if (layer == v.layers) Add(VisionStage::kLastNorm, 0, run_tiles, 0, 1);
     Add(VisionStage::kQkv, layer, rows, qkv, block);
     // After the last layer nobody reads the states of tiles that are not kept. Up to there all
     // tiles read all others.

@@ -34,14 +34,16 @@ struct VisionStep {
 
 class VisionSchedule {
  public:
-  // `kept_tiles`: tiles whose states are read in the end. `block`: most rows of a step.
+  // `kept_tiles`: tiles whose states are read in the end. `run_tiles`: tiles that go through the
+  // tower, all max_tiles unless padding tiles are left out. `block`: most rows of a step.
   // `unit_flops`: work of a unit.
-  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int64_t block,
-                 double unit_flops);
+  VisionSchedule(const VisionConfig& vision, const TextConfig& text, int kept_tiles, int run_tiles,
+                 int64_t block, double unit_flops);
 
   int units() const { return static_cast<int>(unit_ends_.size()); }
   int cross_kv_begin() const { return cross_kv_begin_; }
   int kept_tiles() const { return kept_tiles_; }
+  int run_tiles() const { return run_tiles_; }
   double flops() const { return flops_; }
   // Steps of units [begin, end), in order.
   std::span<const VisionStep> Steps(int begin, int end) const;
@@ -49,7 +51,7 @@ class VisionSchedule {
  private:
   void Add(VisionStage stage, int layer, int64_t rows, double flops_per_row, int64_t block);
 
-  const int kept_tiles_;
+  const int kept_tiles_, run_tiles_;
   const double unit_flops_;
   std::vector<VisionStep> steps_;
   std::vector<size_t> unit_ends_;  // index after the last step of a unit

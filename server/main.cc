@@ -49,6 +49,7 @@ LoadOptions MakeLoadOptions(const ServerOptions& options, const Backend& backend
   LoadOptions load;
   load.format = options.weights;
   load.unseen_rows = options.unseen_rows;
+  load.skip_padding_tiles = options.approximate_padding_tiles;
   load.cache_dir =
       options.cache_dir == "model" ? options.model : std::filesystem::path(options.cache_dir);
   load.kv_dtype = options.kv_dtype.value_or(backend.operand_dtype());
@@ -142,6 +143,9 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   std::string note;
   TESSERA_TRY(auto backend, MakeBackend(backend_options, &note));
   TESSERA_RETURN_IF_ERROR(CheckDTypes(options, *backend));
+  if (options.verify && options.approximate_padding_tiles)
+    return Invalid("goldens hold what the model computes, not this",
+                   {.field = "--verify with --approximate-padding-tiles"});
   const LoadOptions load = MakeLoadOptions(options, *backend);
   LoadOptions planned = load;  // a device of half types keeps no fp32 matrices
   if (planned.format == WeightFormat::kAuto && backend->activation_dtype() != DType::kF32)
@@ -149,7 +153,8 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   TESSERA_TRY(const ModelPlan model_plan, PlanModel(options.model, planned));
   const int64_t usable = UsableMemory(options, *backend, host);
   TESSERA_TRY(const MemoryPlan plan,
-              PlanMemory(model_plan, options, usable, backend->device_memory().total > 0));
+              PlanMemory(model_plan, options, usable, backend->device_memory().total > 0,
+                         backend->activation_dtype()));
   TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info,
                                                   options.generation_config, plan.max_context));
   const std::string table = StartTable(

@@ -9,8 +9,6 @@
 namespace tessera {
 namespace {
 
-// What code, buffers and tokenizer take beside the four big parts.
-constexpr int64_t kProcessBytes = int64_t{128} << 20;
 constexpr int64_t kPicturesKept =
     64;  // beyond this many, of most tiles, more cross pages help little
 
@@ -21,16 +19,14 @@ int Pages(int64_t bytes, int64_t page, int64_t least, int64_t most) {
 }  // namespace
 
 Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& options,
-                              int64_t available, bool own_memory) {
+                              int64_t available, bool own_memory, DType activations) {
   const ModelInfo& info = model.info;
   MemoryPlan plan;
   plan.weight_bytes = static_cast<int64_t>(model.weight_bytes);
   plan.max_logits_rows = options.max_running;
   plan.max_rows = std::max(options.token_budget, options.max_running);
-  // Logits, and about a dozen rows of activations per row and vision token.
-  plan.workspace_bytes = int64_t{plan.max_logits_rows} * info.vocab_size * 4 +
-                         int64_t{plan.max_rows} * 65536 +
-                         int64_t{info.max_tiles} * info.cross_kv.page_tokens * 32768;
+  plan.workspace_bytes = model.workspace.Bytes(
+      {.max_rows = plan.max_rows, .max_logits_rows = plan.max_logits_rows}, activations);
   plan.max_context =
       options.max_context > 0 ? std::min(options.max_context, info.max_context) : info.max_context;
 
@@ -42,7 +38,7 @@ Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& optio
       info.has_vision() ? std::max<int64_t>(kPicturesKept, options.limits.images) * info.max_tiles
                         : 0;
   const int64_t left =
-      std::max<int64_t>(0, available - plan.weight_bytes - plan.workspace_bytes - kProcessBytes);
+      std::max<int64_t>(0, available - plan.total());  // nothing of it are pages yet
   int64_t budget = options.kv_memory > 0 ? options.kv_memory : own_memory ? left : left / 2;
   if (cross_most > 0) {
     plan.cross_pages = options.cross_pages > 0
@@ -57,16 +53,17 @@ Result<MemoryPlan> PlanMemory(const ModelPlan& model, const ServerOptions& optio
   plan.self_bytes = plan.self_pages * self_page;
   plan.max_context = static_cast<int>(
       std::min<int64_t>(plan.max_context, int64_t{plan.self_pages} * kKvBlockTokens));
-  if (plan.total() + kProcessBytes > available) {
-    return Fail(ErrorCode::kResourceExhausted,
-                "there is not enough memory for weights, pools and workspace",
-                {.field = "memory",
-                 .limit = BytesText(available),
-                 .value = fmt::format(
-                     "{} = weights {} + text pages {} + picture pages {} + workspace {} + {}",
-                     BytesText(plan.total() + kProcessBytes), BytesText(plan.weight_bytes),
-                     BytesText(plan.self_bytes), BytesText(plan.cross_bytes),
-                     BytesText(plan.workspace_bytes), BytesText(kProcessBytes))});
+  if (plan.total() > available) {
+    return Fail(
+        ErrorCode::kResourceExhausted,
+        "there is not enough memory for weights, pools and workspace",
+        {.field = "memory",
+         .limit = BytesText(available),
+         .value = fmt::format(
+             "{} = weights {} + text pages {} + picture pages {} + workspace {} + process {}",
+             BytesText(plan.total()), BytesText(plan.weight_bytes), BytesText(plan.self_bytes),
+             BytesText(plan.cross_bytes), BytesText(plan.workspace_bytes),
+             BytesText(plan.process_bytes))});
   }
   return plan;
 }

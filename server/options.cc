@@ -208,6 +208,9 @@ void AddInputFlags(CLI::App& app, ServerOptions& o) {
   app.add_flag("--approximate-jpeg", o.limits.approximate_jpeg,
                "Decode large JPEGs at 1/2, 1/4 or 1/8 of their size: fast, an approximation")
       ->group(group);
+  app.add_flag("--approximate-padding-tiles", o.approximate_padding_tiles,
+               "Leave a picture's padding tiles out of the vision tower: fast, an approximation")
+      ->group(group);
   app.add_flag("--allow-raw-prompts", o.limits.allow_raw_prompts,
                "Take prompts past the template, special tokens parsed")
       ->group(group);

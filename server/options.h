@@ -24,7 +24,8 @@ struct ServerOptions {
   std::string served_model_name;            // empty: the directory's name
   std::string generation_config = "model";  // "model": the directory's; "none"; or a path
   std::optional<UnseenRows> unseen_rows;
-  int max_context = 0;    // 0: the model's
+  int max_context = 0;  // 0: the model's
+  bool approximate_padding_tiles = false;
   std::string cache_dir;  // of packed weights; empty: none; "model": the model's directory
 
   // Device

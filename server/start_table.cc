@@ -50,11 +50,13 @@ std::string StartTable(const ServerOptions& options, const MemoryPlan& plan,
     row("picture pages", fmt::format("{} tiles, {}: {} pictures of {} tiles", plan.cross_pages,
                                      BytesText(plan.cross_bytes), plan.cross_pages / info.max_tiles,
                                      info.max_tiles));
+    if (info.skips_padding_tiles) row("padding tiles", "left out (approximation)");
     row("unseen rows", info.unseen_rows == UnseenRows::kAttend ? "attend" : "zero");
   }
   row("workspace",
-      fmt::format("about {}, {} rows a step, {} choices at a time", BytesText(plan.workspace_bytes),
+      fmt::format("{}, {} rows a step, {} choices at a time", BytesText(plan.workspace_bytes),
                   plan.max_rows, plan.max_logits_rows));
+  row("process", fmt::format("about {}", BytesText(plan.process_bytes)));
   row("context", fmt::format("{} tokens", frontend.max_context()));
   row("prefix cache", options.no_prefix_cache ? "off" : "on");
   row("sampling", SamplingText(frontend));

@@ -27,7 +27,7 @@ class MllamaModel final : public Model {
     TESSERA_TRY(TextModel text, TextModel::Make(backend, config.text, model->parts_.weights));
     model->text_.emplace(std::move(text));
     model->vision_.emplace(*config.vision, config.text, model->parts_.weights,
-                           model->parts_.encode_unit_flops);
+                           model->parts_.encode_unit_flops, model->parts_.info.skips_padding_tiles);
     return model;
   }
 

@@ -152,6 +152,13 @@ void Preparer::Complete(const std::shared_ptr<Work>& work) {
         out.notes.push_back(fmt::format("{}: approximated, the JPEG is decoded at 1/{} of its size",
                                         work->input.prompt.images[i].field, picture.reduced_by));
       }
+      const ModelInfo& info = work->frontend->info();
+      const int padding = info.max_tiles - request.media[i].pixels->used_tiles;
+      if (info.skips_padding_tiles && padding > 0) {
+        out.notes.push_back(fmt::format(
+            "{}: approximated, {} padding {} left out of the vision tower",
+            work->input.prompt.images[i].field, padding, padding == 1 ? "tile is" : "tiles are"));
+      }
     }
     out.request = std::make_shared<const PreparedRequest>(std::move(request));
     return out;

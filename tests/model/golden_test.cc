@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "tests/model/model_driver.h"
 #include "tools/verify/compare.h"
+#include "tests/model/model_driver.h"
 
 namespace tessera::test {
 namespace {
@@ -231,6 +231,38 @@ TEST_P(GoldenTest, ChunksAndSlicesGiveEqualBits) {
     }
     EXPECT_GT(compared, 0);
   }
+}
+
+// Without padding tiles: nothing changes for a picture that has none, something for all others, and
+// slices still change no bit. How much is printed: the operator's choice, not a bound.
+TEST_P(GoldenTest, PaddingTilesLeftOut) {
+  const auto golden = Golden::Open(GetParam().golden);
+  ASSERT_TRUE(golden) << golden.error().Describe();
+  if (!(*golden)->unseen_zero()) return;
+  const auto exact = Load(**golden, {});
+  DriverOptions options;
+  options.load.unseen_rows = UnseenRows::kZero;
+  options.load.skip_padding_tiles = true;
+  options.load.encode_unit_flops = 4e4;
+  const auto loaded = ModelDriver::Load(GetParam().model, options);
+  ASSERT_TRUE(exact && loaded);
+  int full = 0, padded = 0;
+  double worst = 0;
+  for (const GoldenCase& c : (*golden)->cases()) {
+    if (c.pixels.empty()) continue;
+    SCOPED_TRACE(c.id);
+    const PromptResult want = exact->Run(c, 1, 64, 0), got = (*loaded)->Run(c, 1, 64, 0);
+    EXPECT_EQ((*loaded)->Run(c, 1, 7, 5).logits, got.logits);
+    const int most = exact->model().info().max_tiles;
+    const bool padding = std::any_of(c.pixels.begin(), c.pixels.end(),
+                                     [&](const MediaPixels& p) { return p.used_tiles < most; });
+    EXPECT_EQ(got.vision_hidden == want.vision_hidden, !padding);
+    ++(padding ? padded : full);
+    worst = std::max(worst, Measure(got.logits, want.logits).max_relative);
+  }
+  EXPECT_GT(padded + full, 0);
+  std::printf("  without padding tiles: %d cases with them, %d without, largest error %.2g std\n",
+              padded, full, worst);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, testing::ValuesIn(Places()), PlaceName);

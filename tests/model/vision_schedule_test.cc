@@ -31,7 +31,8 @@ void CheckWhole(const VisionSchedule& schedule, const VisionConfig& v, int cross
       flops += step.flops;
       // K and V of all rows are there before the first row attends
       if (step.stage == VisionStage::kAttention) {
-        EXPECT_EQ((done[{VisionStage::kQkv, step.layer}]), v.max_tiles * v.padded_tokens());
+        EXPECT_EQ((done[{VisionStage::kQkv, step.layer}]),
+                  schedule.run_tiles() * v.padded_tokens());
       }
       EXPECT_EQ(unit >= schedule.cross_kv_begin(), step.stage == VisionStage::kCrossKv);
     }
@@ -39,7 +40,7 @@ void CheckWhole(const VisionSchedule& schedule, const VisionConfig& v, int cross
   EXPECT_DOUBLE_EQ(flops, schedule.flops());
   const int layers = v.layers + v.global_layers;
   for (int layer = 0; layer < layers; ++layer) {
-    const int tiles = layer == layers - 1 ? schedule.kept_tiles() : v.max_tiles;
+    const int tiles = layer == layers - 1 ? schedule.kept_tiles() : schedule.run_tiles();
     EXPECT_EQ((done[{VisionStage::kAttention, layer}]), int64_t{tiles} * v.padded_tokens());
   }
   EXPECT_EQ((done[{VisionStage::kProject, 0}]), int64_t{schedule.kept_tiles()} * v.tokens());
@@ -51,13 +52,25 @@ void CheckWhole(const VisionSchedule& schedule, const VisionConfig& v, int cross
 TEST(VisionSchedule, CoversEveryRowOnce) {
   const ModelConfig config = Llama11B();
   for (int kept = 1; kept <= 4; ++kept) {
-    const VisionSchedule schedule(*config.vision, config.text, kept, 512, 4e9);
+    const VisionSchedule schedule(*config.vision, config.text, kept, 4, 512, 4e9);
     CheckWhole(schedule, *config.vision, 8);
     // 18.6 TFLOP in units of at most 4 GFLOP (a block of 16 rows is not cut)
     EXPECT_GT(schedule.flops(), 8e12);
     EXPECT_LT(schedule.flops(), 2e13);
     EXPECT_LT(schedule.flops() / schedule.units(), 4e9);
     EXPECT_GT(schedule.flops() / schedule.units(), 2e9);
+  }
+}
+
+TEST(VisionSchedule, PaddingTilesMayBeLeftOut) {
+  const ModelConfig config = Llama11B();
+  const VisionSchedule whole(*config.vision, config.text, 1, 4, 512, 4e9);
+  for (int tiles = 1; tiles <= 4; ++tiles) {
+    const VisionSchedule schedule(*config.vision, config.text, tiles, tiles, 512, 4e9);
+    CheckWhole(schedule, *config.vision, 8);
+    if (tiles == 1) {  // attention grows with the square
+      EXPECT_LT(schedule.flops(), 0.25 * whole.flops());
+    }
   }
 }
 
@@ -76,10 +89,10 @@ TEST(VisionSchedule, SmallModelsHaveFewUnits) {
   config.text.cross_layers = {1, 3, 5};
   for (const int global : {2, 0}) {
     config.vision->global_layers = global;
-    const VisionSchedule schedule(*config.vision, config.text, 2, 288, 4e9);
+    const VisionSchedule schedule(*config.vision, config.text, 2, 4, 288, 4e9);
     CheckWhole(schedule, *config.vision, 3);
     EXPECT_LE(schedule.units(), 3);
-    const VisionSchedule fine(*config.vision, config.text, 2, 288, 1e6);
+    const VisionSchedule fine(*config.vision, config.text, 2, 4, 288, 1e6);
     CheckWhole(fine, *config.vision, 3);
     EXPECT_GT(fine.units(), 300);
   }

@@ -15,6 +15,7 @@ namespace tessera::test {
 
 struct FrontendSetup {
   bool vision = true;
+  bool skips_padding_tiles = false;
   int max_context = 512;
   std::vector<int32_t> config_ends;
   GenerationConfig generation;
@@ -38,6 +39,8 @@ inline std::shared_ptr<const Frontend> DemoFrontend(const FrontendSetup& setup =
   parts.fingerprint = "a model";
   if (setup.vision) {
     parts.info.cross_kv.layers = 1;
+    parts.info.max_tiles = 4;
+    parts.info.skips_padding_tiles = setup.skips_padding_tiles;
     auto processor = LoadImageProcessor(demo);
     TESSERA_CHECK(processor, "{}", processor.error().Describe());
     parts.processor = *std::move(processor);

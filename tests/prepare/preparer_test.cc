@@ -115,6 +115,17 @@ TEST_F(Preparing, AnApproximatedJpegSaysSo) {
   EXPECT_EQ(reduced.pixels->tiles.size(), whole.pixels->tiles.size());
 }
 
+TEST_F(Preparing, PaddingTilesLeftOutAreNamed) {
+  frontend_ = DemoFrontend({.skips_padding_tiles = true});
+  const auto prepared =
+      Prepare(Ask({DemoPicture("01-single-1x1.png"), DemoPicture("09-objects-2x2.png")}));
+  ASSERT_TRUE(prepared) << prepared.error().Describe();
+  EXPECT_THAT(
+      prepared->notes,
+      ElementsAre("image 0: approximated, 3 padding tiles are left out of the vision tower"))
+      << "the other has none";
+}
+
 TEST_F(Preparing, ErrorsNameThePicture) {
   const std::string good = DemoPicture("01-single-1x1.png");
   const std::string cut = good.substr(0, good.size() / 2);

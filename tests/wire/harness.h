@@ -34,13 +34,19 @@ class Gate {
   }
   void Pass() {
     std::unique_lock lock(mu_);
+    holds_ = !open_;
     changed_.wait(lock, [&] { return open_; });
+    holds_ = false;
+  }
+  bool holds() {  // a step
+    const std::lock_guard lock(mu_);
+    return holds_;
   }
 
  private:
   std::mutex mu_;
   std::condition_variable changed_;
-  bool open_ = true;
+  bool open_ = true, holds_ = false;
 };
 
 struct ServerSetup {

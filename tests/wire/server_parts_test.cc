@@ -88,6 +88,7 @@ TEST(Options, HelpAndVersion) {
 ModelPlan SmallModel() {
   ModelPlan plan;
   plan.weight_bytes = 100 << 20;
+  plan.workspace = {.row = 4000, .logits_row = 400, .logits_width = 1000, .encode_slot = 500'000};
   plan.info.vocab_size = 1000;
   plan.info.max_context = 4096;
   plan.info.max_tiles = 4;
@@ -103,6 +104,9 @@ TEST(MemoryPlan, FitsOrSaysSo) {
   ASSERT_TRUE(roomy);
   EXPECT_EQ(roomy->self_pages, 64 * 4096 / 16);  // no more than can be used
   EXPECT_EQ(roomy->max_context, 4096);
+  EXPECT_EQ(roomy->workspace_bytes, (4000 * 512 + 400 * 64 + 500'000) * 4 + 64 * 1000 * 4);
+  const auto half = PlanMemory(model, options, int64_t{64} << 30, false, DType::kBF16);
+  EXPECT_EQ(half->workspace_bytes, (4000 * 512 + 400 * 64 + 500'000) * 2 + 64 * 1000 * 4);
   const auto tight = PlanMemory(model, options, int64_t{400} << 20);
   ASSERT_TRUE(tight) << tight.error().Describe();
   EXPECT_LT(tight->self_pages, roomy->self_pages);

@@ -480,6 +480,38 @@ TEST(Wire, TokenizeAndModels) {
   EXPECT_EQ(model.self_attention_pages().total(), 512u);
 }
 
+TEST(Wire, TheEngineTellsWhatItsStepsTook) {
+  TestServer server;
+  const auto stub = pb::Tessera::NewStub(Connect(server));
+  const auto counters = [&] {
+    grpc::ClientContext context;
+    pb::GetModelResponse model;
+    EXPECT_TRUE(stub->GetModel(&context, {}, &model).ok());
+    return model.counters();
+  };
+  EXPECT_EQ(counters().busy_seconds(), 0);
+  const auto begin = steady_clock::now();
+  // A step that is held takes so long, and waiting for requests takes nothing
+  constexpr milliseconds kHeld{200};
+  server.gate.Close();
+  std::thread opener([&] {
+    EXPECT_TRUE(Eventually([&] { return server.gate.holds(); }));
+    std::this_thread::sleep_for(kHeld);
+    server.gate.Open();
+  });
+  ASSERT_TRUE(Generate(*stub, Ask("Hello", 4)).status.ok());
+  opener.join();
+  ASSERT_TRUE(Eventually([&] { return AllPagesFree(server); }));
+  const double held = counters().busy_seconds();
+  const std::chrono::duration<double> wall = steady_clock::now() - begin;
+  EXPECT_GT(held, std::chrono::duration<double>(kHeld).count());
+  EXPECT_LE(held, wall.count());
+  std::this_thread::sleep_for(kHeld);
+  EXPECT_EQ(counters().busy_seconds(), held) << "nobody computes";
+  ASSERT_TRUE(Generate(*stub, Ask("Hello", 4)).status.ok());
+  EXPECT_TRUE(Eventually([&] { return counters().busy_seconds() > held; }));
+}
+
 TEST(Wire, APortInUseIsAnError) {
   TestServer server;
   const SingleTenant everybody;

@@ -153,6 +153,17 @@ def score(kind: str, made: list[Case], answers: list[str], swapped: list[str]) -
     return result
 
 
+def changes(kind: str, made: list[Case], before: list[str], after: list[str]) -> str:
+    """What another way to run the model changed: one line."""
+    if len(before) != len(after):
+        raise SystemExit(f"{kind}: {len(before)} answers there, {len(after)} here: ask the same --number")
+    changed = [(a == c.answer, b == c.answer) for c, a, b in zip(made, before, after) if a != b]
+    return (
+        f"{kind}: {len(changed)} of {len(made)} answers changed, "
+        f"{changed.count((True, False))} no longer right, {changed.count((False, True))} right only now"
+    )
+
+
 def table(results: list[Result]) -> str:
     """Markdown."""
     lines = [

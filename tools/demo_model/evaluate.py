@@ -3,6 +3,8 @@
     evaluate.py --driver grpc --server 127.0.0.1:8001 --json models/demo/accuracy.json     the table that counts
     evaluate.py --driver network --checkpoint build/demo_model/run/b.pt --number 100       during training
     evaluate.py --driver transformers --model models/demo --number 50 [--stock]            the reference; --stock: unpatched
+    evaluate.py --swapped 0 --answers a.json          the answers too; then, with a server that runs in another way:
+    evaluate.py --swapped 0 --against a.json          which of them change, question by question
 
 Exit code 0 only if every type reaches its bar and the control shows that the pictures were looked at.
 """
@@ -57,18 +59,20 @@ def main() -> int:
     )
     parser.add_argument("--types", nargs="*", default=[*questions.TYPES, "chat"])
     parser.add_argument("--json", type=pathlib.Path, help="write the results here")
+    parser.add_argument("--answers", type=pathlib.Path, help="write every answer here")
+    parser.add_argument("--against", type=pathlib.Path, help="answers of another run, to count the changes")
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers of a type")
     args = parser.parse_args()
     driver, art = make_driver(args), sprites.load()
     swapped_number = min(args.number, 500) if args.swapped < 0 else args.swapped
-    results, began = [], time.monotonic()
+    results, said, began = [], {}, time.monotonic()
     for kind in args.types:
         if kind == "chat":
             made, swapped = cases.chat_cases(), []
         else:
             made = cases.make_cases(art, kind, args.number)
             swapped = cases.swap(made, swapped_number)
-        answers = driver.ask(made)
+        answers = said[kind] = driver.ask(made)
         result = cases.score(kind, made, answers, driver.ask(swapped) if swapped else [])
         results.append(result)
         print(
@@ -78,7 +82,14 @@ def main() -> int:
         wrong = [(c, a) for c, a in zip(made, answers) if a != c.answer]
         for case, answer in wrong[: args.show]:
             print(f"   {case.question} | {case.answer} | {answer}", file=sys.stderr)
+        if args.against:
+            print(cases.changes(kind, made, json.loads(args.against.read_text())[kind], answers))
     print(cases.table(results))
+    asked, right = sum(r.asked for r in results if r.type != "chat"), sum(r.right for r in results if r.type != "chat")
+    if asked:
+        print(f"\nall about pictures: {right} of {asked} right, {100 * right / asked:.2f} %")
+    if args.answers:
+        args.answers.write_text(json.dumps(said, ensure_ascii=False) + "\n")
     if args.json:
         how = {"grpc": "Tessera over gRPC", "network": "network.py", "transformers": "transformers"}[args.driver]
         args.json.write_text(
