@@ -131,6 +131,42 @@ TEST_F(AttentionCounters, EveryHeadDimHasItsInstance) {
   }
 }
 
+// Keys are multiplied in steps of 16, and no step without keys is.
+TEST_F(AttentionCounters, StepsWithoutKeysAreLeftOut) {
+  if (!Counts()) GTEST_SKIP() << "counters are the emulator's";
+  const auto flops = [&](int keys) {
+    uint64_t counted = 0;
+    ForSchedules(1, [&](uint64_t) {
+      ForgetCounters();
+      RunSelf({.shape = {.head_dim = 64}, .sequences = {{.cached = keys - 1, .rows = 1}}}, "steps");
+      counted = TakeCounters("SelfDecodeKernel").matrix_flops;
+    });
+    return counted;
+  };
+  for (int last = 16; last <= 144; last += 16) {
+    EXPECT_EQ(flops(last - 15), flops(last)) << last;
+    EXPECT_LT(flops(last), flops(last + 1)) << last;
+  }
+}
+
+// Rows of warps take 32 vectors each, and one without vectors does nothing.
+TEST_F(AttentionCounters, RowsOfWarpsWithoutVectorsDoNothing) {
+  if (!Counts()) GTEST_SKIP() << "counters are the emulator's";
+  const auto flops = [&](int rows) {
+    uint64_t counted = 0;
+    ForSchedules(1, [&](uint64_t) {
+      ForgetCounters();
+      RunDense({.shape = {.head_dim = 64}, .keys = 128, .rows = rows}, "rows of warps");
+      counted = TakeCounters("VisionKernel").matrix_flops;
+    });
+    return counted;
+  };
+  for (int last = 32; last < 128; last += 32) {
+    EXPECT_EQ(flops(last - 31), flops(last)) << last;
+    EXPECT_LT(flops(last), flops(last + 1)) << last;
+  }
+}
+
 // A quarter of the 6,432 rows of the 11B's vision tower: tiles and key blocks end as raggedly.
 TEST_F(AttentionCounters, Vision) {
   const HeadShape shape{.heads = 1, .kv_heads = 1, .head_dim = 80};

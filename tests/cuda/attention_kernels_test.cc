@@ -67,7 +67,9 @@ TEST(SelfAttentionKernels, ContextsOfSeveralSplits) {
     const HeadShape shape{.type = number % 2 == 0 ? RowType::kBf16 : RowType::kF16,
                           .heads = 2,
                           .kv_heads = 1,
-                          .head_dim = number % 3 == 0 ? 24 : 32};
+                          .head_dim = number % 3 == 0   ? 24
+                                      : number % 3 == 1 ? 32
+                                                        : 27};
     SelfProblem problem{
         .shape = shape,
         .sequences = {{.sequence = 0, .cached = 1022, .rows = 1},

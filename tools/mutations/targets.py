@@ -18,7 +18,8 @@ DECODE = [
     ([], ATTENTION, "SelfAttentionKernels.ContextsOfSeveralSplits"),
     (["attention_cross.cu"], ATTENTION, "CrossAttentionKernels.*"),
 ]
-ALL_ATTENTION = [([], ATTENTION, "SelfAttentionKernels.ContextsOfSeveralSplits"), ([], ATTENTION, BROAD)]
+WORK = "AttentionCounters.Every*:AttentionCounters.Steps*:AttentionCounters.RowsOf*"  # what is left out where nothing is to do
+ALL_ATTENTION = [([], ATTENTION, "SelfAttentionKernels.ContextsOfSeveralSplits:" + WORK), ([], ATTENTION, BROAD)]
 FIXED = [
     (["matmul_fixed.cu"], ROWS, "MatMulFixed.ReadsNothing*:MatMulFixed.MovesWhole*"),
     ([], ROWS, "MatMulFixed.EqualsFloat64"),
