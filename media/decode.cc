@@ -121,9 +121,8 @@ struct Pixel {
 
 // EXIF orientations as ImageOps.exif_transpose has them; `in` is [height, width], the result the
 // oriented picture.
-std::vector<uint8_t> Oriented(const std::vector<uint8_t>& in, int64_t width, int64_t height,
-                              int orientation) {
-  std::vector<uint8_t> out(in.size());
+PixelBytes Oriented(const PixelBytes& in, int64_t width, int64_t height, int orientation) {
+  PixelBytes out(in.size());
   const auto* source = reinterpret_cast<const Pixel*>(in.data());
   auto* target = reinterpret_cast<Pixel*>(out.data());
   const bool swapped = orientation >= 5;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "media/bytes.h"
 #include "media/decode_budget.h"
 
 namespace tessera {
@@ -60,7 +61,7 @@ using LeastSize = std::function<PictureSize(int width, int height)>;
 struct DecodedImage {
   int width = 0;
   int height = 0;
-  std::vector<uint8_t> rgb;  // [height, width, 3], rows from the top, no padding
+  PixelBytes rgb;  // [height, width, 3], rows from the top, no padding
   ImageFormat format = ImageFormat::kJpeg;
   int orientation = 1;
   bool animated = false;

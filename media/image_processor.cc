@@ -6,6 +6,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/check.h"
+#include "media/planes.h"
 #include "media/processor_settings.h"
 
 namespace tessera {
@@ -93,22 +95,21 @@ std::vector<int64_t> ProcessedImage::AspectRatioMask() const {
   return mask;
 }
 
-std::vector<float> ProcessedImage::PixelValues() const {
+void ProcessedImage::PixelValues(std::span<float> out) const {
   const size_t plane = static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width);
-  // Appended by the page: a vector of zeros would be written twice.
-  std::vector<float> out;
-  out.reserve(plane * 3 * static_cast<size_t>(max_tiles));
-  std::array<float, 1024> page;
+  TESSERA_CHECK(out.size() == plane * 3 * static_cast<size_t>(max_tiles), "{} pixel values",
+                out.size());
   for (size_t channel = 0; channel * plane < tiles.size(); ++channel) {
-    const std::array<float, 256>& values = lut[channel % 3];
-    for (size_t i = 0; i < plane; i += page.size()) {
-      const size_t count = std::min(page.size(), plane - i);
-      const uint8_t* levels = tiles.data() + channel * plane + i;
-      for (size_t k = 0; k < count; ++k) page[k] = values[levels[k]];
-      out.insert(out.end(), page.begin(), page.begin() + static_cast<ptrdiff_t>(count));
-    }
+    const size_t at = channel * plane;
+    media::LookUp(lut[channel % 3], tiles.data() + at, plane, out.data() + at);
   }
-  out.resize(plane * 3 * static_cast<size_t>(max_tiles), 0.0f);
+  std::fill(out.begin() + static_cast<ptrdiff_t>(tiles.size()), out.end(), 0.0f);
+}
+
+std::vector<float> ProcessedImage::PixelValues() const {
+  std::vector<float> out(static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width) * 3 *
+                         static_cast<size_t>(max_tiles));
+  PixelValues(out);
   return out;
 }
 

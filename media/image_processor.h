@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,8 @@ struct ProcessedImage {
   // Floats of all max_tiles tiles, [max_tiles, 3, tile_height, tile_width]: Hugging Face's
   // pixel_values of this picture.
   std::vector<float> PixelValues() const;
+  // The same into memory of the caller's, of that size.
+  void PixelValues(std::span<float> out) const;
 };
 
 // What is known of a picture from its size alone, so that a request can be priced before it is

@@ -115,11 +115,11 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
 }
 
 ProcessedImage MllamaProcessor::Process(RgbView image, const TileLayout& layout) const {
-  const std::vector<uint8_t> resized =
-      Resize(image, layout.resized_width, layout.resized_height, resample_);
+  TileWriter tiles(layout.tiles_high, layout.tiles_wide, tile_, tile_);
+  ResizeRows(image, layout.resized_width, layout.resized_height, resample_,
+             [&](int y, const uint8_t* row) { tiles.Write(y, row, layout.resized_width); });
   ProcessedImage out;
-  out.tiles = SplitIntoTiles({layout.resized_width, layout.resized_height, resized},
-                             layout.tiles_high, layout.tiles_wide, tile_, tile_);
+  out.tiles = tiles.Take();
   out.tile_height = out.tile_width = tile_;
   out.tiles_high = layout.tiles_high;
   out.tiles_wide = layout.tiles_wide;

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 
-#include "media/resize_avx2.h"
+#include "media/planes.h"
 
 namespace tessera::media {
 namespace {
@@ -203,28 +204,25 @@ Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSetting
   return out;
 }
 
-std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height,
-                                    int tile_width) {
-  const size_t plane = static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width);
-  std::vector<uint8_t> out(plane * 3 * static_cast<size_t>(tiles_high) *
-                           static_cast<size_t>(tiles_wide));
-  for (int y = 0; y < image.height; ++y) {
-    const uint8_t* in =
-        image.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(image.width) * 3;
-    const int tile_row = y / tile_height, row = y % tile_height;
-    for (int tile_column = 0; tile_column * tile_width < image.width; ++tile_column) {
-      const int columns = std::min(tile_width, image.width - tile_column * tile_width);
-      const size_t tile = static_cast<size_t>(tile_row) * static_cast<size_t>(tiles_wide) +
-                          static_cast<size_t>(tile_column);
-      uint8_t* red = out.data() + tile * 3 * plane +
-                     static_cast<size_t>(row) * static_cast<size_t>(tile_width);
-      uint8_t* green = red + plane;
-      uint8_t* blue = green + plane;
-      SplitChannels(in, static_cast<size_t>(columns), red, green, blue);
-      in += 3 * static_cast<size_t>(columns);
-    }
+TileWriter::TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width)
+    : tiles_wide_(tiles_wide),
+      tile_height_(tile_height),
+      tile_width_(tile_width),
+      tiles_(size_t{3} * static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width) *
+             static_cast<size_t>(tiles_high) * static_cast<size_t>(tiles_wide)) {}
+
+void TileWriter::Write(int y, const uint8_t* rgb, int width) {
+  const size_t plane = static_cast<size_t>(tile_height_) * static_cast<size_t>(tile_width_);
+  const int tile_row = y / tile_height_, row = y % tile_height_;
+  for (int tile_column = 0; tile_column * tile_width_ < width; ++tile_column) {
+    const int columns = std::min(tile_width_, width - tile_column * tile_width_);
+    const size_t tile = static_cast<size_t>(tile_row) * static_cast<size_t>(tiles_wide_) +
+                        static_cast<size_t>(tile_column);
+    uint8_t* red = tiles_.data() + tile * 3 * plane +
+                   static_cast<size_t>(row) * static_cast<size_t>(tile_width_);
+    SplitChannels(rgb, static_cast<size_t>(columns), red, red + plane, red + 2 * plane);
+    rgb += 3 * static_cast<size_t>(columns);
   }
-  return out;
 }
 
 }  // namespace tessera::media

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "media/image_processor.h"
@@ -49,10 +51,19 @@ struct PixelSettings {
 // `defaults` hold the processor class's own mean and std.
 Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSettings& defaults);
 
-// Interleaved [height, width, 3] into planar tiles [tiles_high * tiles_wide, 3, tile_height,
-// tile_width], the picture at the top left, zeros elsewhere. The picture fits into the tiles.
-std::vector<uint8_t> SplitIntoTiles(RgbView image, int tiles_high, int tiles_wide, int tile_height,
-                                    int tile_width);
+// Rows of a picture, interleaved and from the top, into planar tiles [tiles_high * tiles_wide, 3,
+// tile_height, tile_width], the picture at the top left, zeros elsewhere.
+class TileWriter {
+ public:
+  TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width);
+  // Row `y` of the picture, which fits into the tiles.
+  void Write(int y, const uint8_t* rgb, int width);
+  std::vector<uint8_t> Take() { return std::move(tiles_); }
+
+ private:
+  const int tiles_wide_, tile_height_, tile_width_;
+  std::vector<uint8_t> tiles_;
+};
 
 // Makers of the registry. `type` is the canonical name.
 Result<std::unique_ptr<ImageProcessor>> MakeMllamaProcessor(std::string_view type,

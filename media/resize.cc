@@ -1,208 +1,164 @@
 #include "media/resize.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <memory>
-#include <numbers>
 
 #include "base/check.h"
-#include "media/resize_avx2.h"
+#include "media/resize_pass.h"
 
 namespace tessera {
 namespace {
 
-// 8 bits of the result and 2 of headroom for negative lobes leave 22 for the fraction.
-constexpr int kFractionBits = 32 - 8 - 2;
-constexpr int32_t kHalf = 1 << (kFractionBits - 1);
+using media::kBytesBehind;
+using media::kPassRows;
+using media::Taps;
 
-double Box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+constexpr size_t kBatch = kPassRows;
 
-double Triangle(double x) {
-  x = std::fabs(x);
-  return x < 1.0 ? 1.0 - x : 0.0;
+std::unique_ptr<media::HorizontalPass> MakeHorizontal(const Taps& taps, MediaTier tier) {
+  if (tier == MediaTier::kAvx512 && media::Avx512Takes(taps)) {
+    if (auto pass = media::Avx512Horizontal(taps)) return pass;
+  }
+  if (tier != MediaTier::kPlain) return media::Avx2Horizontal(taps);
+  return media::PlainHorizontal(taps);
 }
 
-double Hamming(double x) {
-  x = std::fabs(x);
-  if (x == 0.0) return 1.0;
-  if (x >= 1.0) return 0.0;
-  x *= std::numbers::pi;
-  return std::sin(x) / x *
-         (0.54f + 0.46f * std::cos(x));  // the window's constants are floats in Pillow
+media::VerticalPass MakeVertical(const Taps& taps, MediaTier tier) {
+  if (tier == MediaTier::kAvx512 && media::Avx512Takes(taps)) return media::Avx512Vertical;
+  return tier != MediaTier::kPlain ? media::Avx2Vertical : media::PlainVertical;
 }
 
-double Cubic(double x) {
-  constexpr double a = -0.5;
-  x = std::fabs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
+// Some rows of one length, each with room behind it.
+class Rows {
+ public:
+  Rows(size_t count, size_t bytes)
+      : stride_((bytes + kBytesBehind + 63) / 64 * 64), bytes_(count * stride_) {}
+  uint8_t* at(size_t row) { return bytes_.data() + row * stride_; }
+  size_t stride() const { return stride_; }
 
-double Sinc(double x) {
-  if (x == 0.0) return 1.0;
-  x *= std::numbers::pi;
-  return std::sin(x) / x;
-}
-
-double Lanczos(double x) { return -3.0 <= x && x < 3.0 ? Sinc(x) * Sinc(x / 3) : 0.0; }
-
-struct Filter {
-  double (*weight)(double);
-  double support;  // at scale 1
+ private:
+  const size_t stride_;
+  std::vector<uint8_t> bytes_;
 };
 
-Filter FilterOf(Resample resample) {
-  switch (resample) {
-    case Resample::kLanczos: return {Lanczos, 3.0};
-    case Resample::kBilinear: return {Triangle, 1.0};
-    case Resample::kBicubic: return {Cubic, 2.0};
-    case Resample::kBox: return {Box, 0.5};
-    case Resample::kHamming: return {Hamming, 1.0};
-    case Resample::kNearest: break;
+class Resizer {
+ public:
+  Resizer(RgbView image, int width, int height, Resample resample, MediaTier tier)
+      : image_(image),
+        in_bytes_(static_cast<size_t>(image.width) * 3),
+        out_bytes_(static_cast<size_t>(width) * 3),
+        out_rows_(static_cast<size_t>(height)),
+        edge_(kBatch, in_bytes_) {
+    if (width != image.width)
+      horizontal_ = MakeHorizontal(media::MakeTaps(image.width, width, resample), tier);
+    if (height != image.height) {
+      taps_ = media::MakeTaps(image.height, height, resample);
+      vertical_ = MakeVertical(taps_, tier);
+    }
   }
-  return {Box, 0.5};
-}
 
-// For each output position the input positions that it reads, and their fixed-point weights.
-struct Taps {
-  struct Span {
-    int first;  // input position
-    int count;
-    size_t weights;  // index of its first weight
-  };
-  std::vector<Span> spans;
-  std::vector<int32_t> weights;
+  void Run(const ResizedRow& take) {
+    if (vertical_ == nullptr) {
+      HorizontalOnly(take);
+    } else if (horizontal_ == nullptr) {
+      VerticalOnly(take);
+    } else {
+      const int64_t fewer_rows = int64_t{image_.height} - static_cast<int64_t>(out_rows_);
+      const int64_t fewer_columns =
+          (static_cast<int64_t>(in_bytes_) - static_cast<int64_t>(out_bytes_)) / 3;
+      fewer_rows > 0 && fewer_rows > 2 * fewer_columns ? VerticalFirst(take)
+                                                       : HorizontalFirst(take);
+    }
+  }
+
+ private:
+  const uint8_t* Source(size_t row) const { return image_.pixels.data() + row * in_bytes_; }
+
+  // kBatch rows of the picture from `row` on, shortened. Rows beyond its end are anything.
+  void Horizontal(size_t row, uint8_t* out, size_t out_stride) {
+    const auto height = static_cast<size_t>(image_.height);
+    if (row + kBatch < height && in_bytes_ >= kBytesBehind)
+      return horizontal_->Run({Source(row), in_bytes_, out, out_stride});
+    // Behind the last row there is nothing to read.
+    for (size_t r = 0; r < std::min(kBatch, height - row); ++r)
+      std::memcpy(edge_.at(r), Source(row + r), in_bytes_);
+    horizontal_->Run({edge_.at(0), edge_.stride(), out, out_stride});
+  }
+
+  void Vertical(const Taps::Span& span, std::span<const uint8_t* const> rows, size_t bytes,
+                uint8_t* out) const {
+    vertical_(rows, taps_.weights.data() + span.weights, bytes, out);
+  }
+
+  std::span<const uint8_t* const> SourcesOf(const Taps::Span& span) {
+    pointers_.clear();
+    for (int j = 0; j < span.count; ++j)
+      pointers_.push_back(Source(static_cast<size_t>(span.first) + static_cast<size_t>(j)));
+    return pointers_;
+  }
+
+  void HorizontalOnly(const ResizedRow& take) {
+    Rows out(kBatch, out_bytes_);
+    for (size_t y = 0; y < out_rows_; y += kBatch) {
+      Horizontal(y, out.at(0), out.stride());
+      for (size_t r = 0; r < std::min(kBatch, out_rows_ - y); ++r)
+        take(static_cast<int>(y + r), out.at(r));
+    }
+  }
+
+  void VerticalOnly(const ResizedRow& take) {
+    Rows out(1, out_bytes_);
+    for (size_t y = 0; y < out_rows_; ++y) {
+      const Taps::Span& span = taps_.spans[y];
+      Vertical(span, SourcesOf(span), out_bytes_, out.at(0));
+      take(static_cast<int>(y), out.at(0));
+    }
+  }
+
+  void VerticalFirst(const ResizedRow& take) {
+    Rows middle(kBatch, in_bytes_), out(kBatch, out_bytes_);
+    for (size_t y = 0; y < out_rows_; y += kBatch) {
+      const size_t count = std::min(kBatch, out_rows_ - y);
+      for (size_t r = 0; r < count; ++r) {
+        const Taps::Span& span = taps_.spans[y + r];
+        Vertical(span, SourcesOf(span), in_bytes_, middle.at(r));
+      }
+      horizontal_->Run({middle.at(0), middle.stride(), out.at(0), out.stride()});
+      for (size_t r = 0; r < count; ++r) take(static_cast<int>(y + r), out.at(r));
+    }
+  }
+
+  // Shortened rows wait in a ring until no row of the result reads them any more. Batches start at
+  // multiples of kBatch, so that a batch never wraps.
+  void HorizontalFirst(const ResizedRow& take) {
+    const size_t ring =
+        (static_cast<size_t>(taps_.most) + kBatch - 1 + kBatch - 1) / kBatch * kBatch;
+    Rows middle(ring, out_bytes_), out(1, out_bytes_);
+    size_t next = 0;  // the first row that is not in the ring
+    for (size_t y = 0; y < out_rows_; ++y) {
+      const Taps::Span& span = taps_.spans[y];
+      const auto first = static_cast<size_t>(span.first), count = static_cast<size_t>(span.count);
+      next = std::max(next, first / kBatch * kBatch);
+      for (; next < first + count; next += kBatch)
+        Horizontal(next, middle.at(next % ring), middle.stride());
+      pointers_.clear();
+      for (size_t j = 0; j < count; ++j) pointers_.push_back(middle.at((first + j) % ring));
+      Vertical(span, pointers_, out_bytes_, out.at(0));
+      take(static_cast<int>(y), out.at(0));
+    }
+  }
+
+  const RgbView image_;
+  const size_t in_bytes_;  // of a row
+  const size_t out_bytes_;
+  const size_t out_rows_;
+  Rows edge_;
+  std::unique_ptr<media::HorizontalPass> horizontal_;  // null: the width stays
+  Taps taps_;                                          // of the vertical pass
+  media::VerticalPass vertical_ = nullptr;             // null: the height stays
+  std::vector<const uint8_t*> pointers_;
 };
-
-Taps MakeTaps(int in_size, int out_size, const Filter& filter) {
-  const double scale = static_cast<double>(in_size) / out_size;
-  const double filter_scale = std::max(scale, 1.0);
-  const double support = filter.support * filter_scale;
-  const double inverse = 1.0 / filter_scale;
-  Taps taps;
-  taps.spans.reserve(static_cast<size_t>(out_size));
-  std::vector<double> exact;
-  for (int out = 0; out < out_size; ++out) {
-    const double centre = (out + 0.5) * scale;
-    // NOLINTBEGIN(bugprone-incorrect-roundings): Pillow's own rounding, which lround is not
-    const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
-    const int last = std::min(static_cast<int>(centre + support + 0.5), in_size);
-    // NOLINTEND(bugprone-incorrect-roundings)
-    exact.clear();
-    double sum = 0.0;
-    for (int x = first; x < last; ++x) {
-      exact.push_back(filter.weight((x - centre + 0.5) * inverse));
-      sum += exact.back();
-    }
-    taps.spans.push_back({first, last - first, taps.weights.size()});
-    for (double weight : exact) {
-      if (sum != 0.0) weight /= sum;
-      taps.weights.push_back(
-          static_cast<int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kFractionBits)));
-    }
-  }
-  return taps;
-}
-
-inline uint8_t Clip(int32_t sum) {
-  return static_cast<uint8_t>(
-      std::clamp(sum >> kFractionBits, 0, 255));  // the shift rounds down, as Pillow's does
-}
-
-// `kLanes` sums at once: out[i] = clip(sum over j of weights[j] * in[j * stride + i]).
-template <int kLanes>
-[[gnu::always_inline]] inline void Convolve(const uint8_t* in, size_t stride,
-                                            const int32_t* weights, int count, uint8_t* out) {
-  int32_t sums[kLanes];
-  for (int i = 0; i < kLanes; ++i) sums[i] = kHalf;
-  for (int j = 0; j < count; ++j, in += stride) {
-    const int32_t weight = weights[j];
-    for (int i = 0; i < kLanes; ++i) sums[i] += weight * in[i];
-  }
-  for (int i = 0; i < kLanes; ++i) out[i] = Clip(sums[i]);
-}
-
-struct Pass {
-  const Taps* taps;
-  const uint8_t* in;
-  size_t in_stride;
-  uint8_t* out;
-  size_t out_stride;
-  int rows;  // horizontal: of the picture; vertical: unused
-};
-
-void HorizontalRows(const Pass& pass) {
-  for (int y = 0; y < pass.rows; ++y) {
-    uint8_t* out = pass.out + static_cast<size_t>(y) * pass.out_stride;
-    for (const Taps::Span& span : pass.taps->spans) {
-      Convolve<3>(
-          pass.in + static_cast<size_t>(y) * pass.in_stride + static_cast<size_t>(span.first) * 3,
-          3, pass.taps->weights.data() + span.weights, span.count, out);
-      out += 3;
-    }
-  }
-}
-
-[[gnu::always_inline]] inline void VerticalBody(const Pass& pass) {
-  constexpr size_t kLanes = 64;
-  const size_t row_bytes = pass.out_stride;
-  uint8_t* out = pass.out;
-  for (const Taps::Span& span : pass.taps->spans) {
-    const uint8_t* in = pass.in + static_cast<size_t>(span.first) * pass.in_stride;
-    const int32_t* weights = pass.taps->weights.data() + span.weights;
-    size_t i = 0;
-    for (; i + kLanes <= row_bytes; i += kLanes)
-      Convolve<kLanes>(in + i, pass.in_stride, weights, span.count, out + i);
-    for (; i + 8 <= row_bytes; i += 8)
-      Convolve<8>(in + i, pass.in_stride, weights, span.count, out + i);
-    for (; i < row_bytes; ++i) Convolve<1>(in + i, pass.in_stride, weights, span.count, out + i);
-    out += pass.out_stride;
-  }
-}
-
-#if defined(__x86_64__)
-[[gnu::target("avx2")]] void VerticalAvx2(const Pass& pass) { VerticalBody(pass); }
-// An array of 64 sums, or of 8, is whole registers of any width; the compiler is told the widest.
-[[gnu::target("avx512f,avx512bw,avx512vl")]] void VerticalAvx512(const Pass& pass) {
-  VerticalBody(pass);
-}
-#endif
-
-// What is left of the rows goes to the plain code, at least the last one: behind it there is
-// nothing to read.
-void HorizontalPacked(const Pass& pass) {
-  media::PackedTaps packed;
-  for (const Taps::Span& span : pass.taps->spans)
-    packed.Add(
-        span.first,
-        std::span(pass.taps->weights).subspan(span.weights, static_cast<size_t>(span.count)));
-  Pass rest = pass;
-  constexpr int kStep = media::PackedTaps::kRows;
-  for (; rest.rows > kStep; rest.rows -= kStep) {
-    packed.Run({rest.in, rest.in_stride, rest.out, rest.out_stride}, kHalf, kFractionBits);
-    rest.in += kStep * rest.in_stride;
-    rest.out += kStep * rest.out_stride;
-  }
-  HorizontalRows(rest);
-}
-
-void Horizontal(const Pass& pass) {
-  const bool packed = pass.rows > static_cast<int>(media::PackedTaps::kRows) &&
-                      pass.in_stride >= media::PackedTaps::kBytesBehind &&
-                      media::PackedTaps::Usable();
-  packed ? HorizontalPacked(pass) : HorizontalRows(pass);
-}
-
-void Vertical(const Pass& pass) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return VerticalAvx512(pass);
-  if (__builtin_cpu_supports("avx2")) return VerticalAvx2(pass);
-#endif
-  VerticalBody(pass);
-}
 
 // Pillow steps through the source by repeated addition in double, which a multiplication would not
 // reproduce; where the sum runs past the edge the pixel stays black.
@@ -217,23 +173,25 @@ std::vector<int> NearestPositions(int in_size, int out_size) {
   return positions;
 }
 
-std::vector<uint8_t> Nearest(const RgbView& image, int width, int height) {
+void NearestRows(const RgbView& image, int width, int height, const ResizedRow& take) {
   const std::vector<int> columns = NearestPositions(image.width, width),
                          rows = NearestPositions(image.height, height);
-  std::vector<uint8_t> out(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
-  uint8_t* pixel = out.data();
-  for (const int y : rows) {
+  std::vector<uint8_t> out(static_cast<size_t>(width) * 3);
+  for (size_t y = 0; y < rows.size(); ++y) {
+    uint8_t* pixel = out.data();
     for (const int x : columns) {
-      if (x >= 0 && y >= 0) {
-        const size_t at =
-            (static_cast<size_t>(y) * static_cast<size_t>(image.width) + static_cast<size_t>(x)) *
-            3;
+      if (x >= 0 && rows[y] >= 0) {
+        const size_t at = (static_cast<size_t>(rows[y]) * static_cast<size_t>(image.width) +
+                           static_cast<size_t>(x)) *
+                          3;
         std::memcpy(pixel, image.pixels.data() + at, 3);
+      } else {
+        std::memset(pixel, 0, 3);
       }
       pixel += 3;
     }
+    take(static_cast<int>(y), out.data());
   }
-  return out;
 }
 
 }  // namespace
@@ -243,50 +201,34 @@ std::optional<Resample> ResampleFromId(int64_t id) {
   return static_cast<Resample>(id);
 }
 
-std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resample) {
+void ResizeRows(RgbView image, int width, int height, Resample resample, const ResizedRow& take,
+                MediaTier tier) {
   TESSERA_CHECK(image.width >= 1 && image.height >= 1 && width >= 1 && height >= 1,
                 "resize {}x{} to {}x{}", image.width, image.height, width, height);
-  const size_t in_stride = static_cast<size_t>(image.width) * 3,
-               out_stride = static_cast<size_t>(width) * 3;
-  TESSERA_CHECK(image.pixels.size() == in_stride * static_cast<size_t>(image.height),
+  const size_t in_bytes = static_cast<size_t>(image.width) * 3;
+  TESSERA_CHECK(image.pixels.size() == in_bytes * static_cast<size_t>(image.height),
                 "{} bytes for {}x{}", image.pixels.size(), image.width, image.height);
-  if (width == image.width && height == image.height)
-    return {image.pixels.begin(), image.pixels.end()};
-  if (resample == Resample::kNearest) return Nearest(image, width, height);
-  const Filter filter = FilterOf(resample);
-  const uint8_t* const pixels = image.pixels.data();
-  const auto horizontal = [&](const uint8_t* source, uint8_t* out, int rows) {
-    const Taps taps = MakeTaps(image.width, width, filter);
-    Horizontal({&taps, source, in_stride, out, out_stride, rows});
-  };
-  const auto vertical = [&](const uint8_t* source, uint8_t* out, size_t stride) {
-    const Taps taps = MakeTaps(image.height, height, filter);
-    Vertical({&taps, source, stride, out, stride, 0});
-  };
-  std::vector<uint8_t> result(out_stride * static_cast<size_t>(height));
-  if (width == image.width) {
-    vertical(pixels, result.data(), in_stride);
-    return result;
+  if (width == image.width && height == image.height) {
+    for (int y = 0; y < height; ++y)
+      take(y, image.pixels.data() + static_cast<size_t>(y) * in_bytes);
+    return;
   }
-  if (height == image.height) {
-    horizontal(pixels, result.data(), height);
-    return result;
-  }
-  const int64_t fewer_rows = int64_t{image.height} - height,
-                fewer_columns = int64_t{image.width} - width;
-  // Between the passes nothing is read before it is written.
-  if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns) {
-    const auto middle =
-        std::make_unique_for_overwrite<uint8_t[]>(in_stride * static_cast<size_t>(height));
-    vertical(pixels, middle.get(), in_stride);
-    horizontal(middle.get(), result.data(), height);
-  } else {
-    const auto middle =
-        std::make_unique_for_overwrite<uint8_t[]>(out_stride * static_cast<size_t>(image.height));
-    horizontal(pixels, middle.get(), image.height);
-    vertical(middle.get(), result.data(), out_stride);
-  }
-  return result;
+  if (resample == Resample::kNearest) return NearestRows(image, width, height, take);
+  Resizer(image, width, height, resample, tier).Run(take);
+}
+
+std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resample,
+                            MediaTier tier) {
+  TESSERA_CHECK(width >= 1 && height >= 1, "resize to {}x{}", width, height);
+  const size_t row_bytes = static_cast<size_t>(width) * 3;
+  std::vector<uint8_t> out(row_bytes * static_cast<size_t>(height));
+  ResizeRows(
+      image, width, height, resample,
+      [&](int y, const uint8_t* row) {
+        std::memcpy(out.data() + static_cast<size_t>(y) * row_bytes, row, row_bytes);
+      },
+      tier);
+  return out;
 }
 
 }  // namespace tessera

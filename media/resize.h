@@ -9,9 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
+
+#include "media/tier.h"
 
 namespace tessera {
 
@@ -34,10 +37,18 @@ struct RgbView {
   std::span<const uint8_t> pixels;
 };
 
-// Returns [height, width, 3]. Thread-safe; runs on the calling thread. All sizes must be at least 1
-// (a programmer error otherwise). Memory besides the result: the picture between the passes, at
-// most max(width * image.height, image.width * height) * 3 bytes, and the coefficient tables, about
-// 8 * support bytes per source column and row.
-std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resample);
+// Takes row y of the result, width * 3 bytes, which are gone when it returns.
+using ResizedRow = std::function<void(int y, const uint8_t* row)>;
+
+// Makes the rows of the result from the top, each once. Thread-safe; runs on the calling thread.
+// All sizes must be at least 1 (a programmer error otherwise). Memory: as many rows as one row of
+// the result reads of those between the passes (or four of the result), and the coefficient tables,
+// about 8 * support bytes per source column and row.
+void ResizeRows(RgbView image, int width, int height, Resample resample, const ResizedRow& take,
+                MediaTier tier = BestMediaTier());
+
+// All rows: [height, width, 3].
+std::vector<uint8_t> Resize(RgbView image, int width, int height, Resample resample,
+                            MediaTier tier = BestMediaTier());
 
 }  // namespace tessera

@@ -85,7 +85,10 @@ Result<Json> BenchPicture(const Options& options) {
     TESSERA_TRY(const TileLayout layout, processor->LayoutOf(image.full.width, image.full.height));
     const ProcessedImage processed = processor->Process(
         {.width = image.width, .height = image.height, .pixels = image.rgb}, layout);
-    values = processed.PixelValues();
+    values.resize(size_t{3} * static_cast<size_t>(processed.max_tiles) *
+                  static_cast<size_t>(processed.tile_height) *
+                  static_cast<size_t>(processed.tile_width));
+    processed.PixelValues(values);
     seconds.push_back(CpuSeconds() - begin);
   }
   return Json{{"seconds", seconds}, {"values", values.size()}, {"digest", DigestOf(values)}};

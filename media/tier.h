@@ -1,0 +1,19 @@
+// The instructions that loops over pixels are made of; the results are the same bits.
+#pragma once
+
+#include <vector>
+
+namespace tessera {
+
+enum class MediaTier {
+  kPlain,
+  kAvx2,
+  kAvx512,  // BW, VL, VBMI and VNNI
+};
+
+// What this machine has, the fastest last.
+std::vector<MediaTier> MediaTiers();
+// The last of them.
+MediaTier BestMediaTier();
+
+}  // namespace tessera
