@@ -77,8 +77,9 @@ LaunchStatus LaunchEpilogue(RowType y_type, RowType out_type, const EpiloguePara
 struct MoveParams {
   const void* x = nullptr;
   void* out = nullptr;
-  const int32_t* rows = nullptr;  // [count]
-  int64_t x_stride = 0;           // bytes, as row_bytes
+  const int32_t* rows = nullptr;   // [count]
+  const int32_t* drawn = nullptr;  // what rows below 0 stand for (IdOfDraw of kernels/ops.h)
+  int64_t x_stride = 0;            // bytes, as row_bytes
   int64_t out_stride = 0;
   int64_t row_bytes = 0;
   int64_t count = 0;
