@@ -163,7 +163,15 @@ class Backend {
   virtual void DenseAttention(const DenseAttentionArgs&) = 0;
   virtual void Patchify(const PatchifyArgs&) = 0;
   virtual void CopyKvPages(const CopyKvPagesArgs&) = 0;
+  // Complete on return.
   virtual void Sample(const SampleArgs&) = 0;
+  // Sample in two halves, so that ops which read its ids (IdOfDraw) are queued before the host has
+  // seen them. Begin queues the draw, whose `results` are not looked at. End waits for the oldest
+  // draw that was begun, for nothing that was queued after it, and gives its results. At most
+  // kMostDraws are begun at a time.
+  static constexpr size_t kMostDraws = 2;
+  virtual void BeginSample(const SampleArgs&) = 0;
+  virtual void EndSample(std::span<SampleResult> results) = 0;
 
   // Fused ops: the default body (kernels/fused.cc) is made of the ops above and is the fused body's
   // test. RMSNorm per head over the D features of each head of q or k, in place (q_norm, k_norm).

@@ -48,6 +48,15 @@ void ShapeCheck::Below(const char* argument, std::span<const int64_t> values, in
                   argument, i, limit - 1, values[i]);
 }
 
+void ShapeCheck::Ids(const char* argument, std::span<const int32_t> values, int64_t limit,
+                     int64_t drawn) const {
+  if (drawn == 0) return Below(argument, values, limit);
+  for (size_t i = 0; i < values.size(); ++i)
+    TESSERA_CHECK(values[i] >= -drawn && values[i] < limit,
+                  "{}: {}[{}]: expected 0..{} or one of {} drawn, got {}", op_, argument, i,
+                  limit - 1, drawn, values[i]);
+}
+
 void ShapeCheck::NotNull(const char* argument, const void* pointer) const {
   TESSERA_CHECK(pointer != nullptr, "{}: {}: expected a pointer, got null", op_, argument);
 }

@@ -30,6 +30,9 @@ class ShapeCheck {
   // Each of `values` in [0, limit).
   void Below(const char* argument, std::span<const int32_t> values, int64_t limit) const;
   void Below(const char* argument, std::span<const int64_t> values, int64_t limit) const;
+  // Each of `values` in [0, limit), or IdOfDraw of a row below `drawn`.
+  void Ids(const char* argument, std::span<const int32_t> values, int64_t limit,
+           int64_t drawn) const;
   void NotNull(const char* argument, const void* pointer) const;
   void Kv(const KvLayerView& kv) const;
   void True(bool condition, const char* argument, const char* expected, int64_t got) const;

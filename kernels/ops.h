@@ -71,9 +71,13 @@ struct GatedActivationArgs {
   TensorView out;  // [R, F]
 };
 
+// An id that the host need not know: that of row `row` of the draw (Sample, BeginSample) queued last
+// before the op that reads it, or 0 where that was invalid. Below 0, as no real id is.
+constexpr int32_t IdOfDraw(int32_t row) { return -1 - row; }
+
 // out[R, C] = table[ids[r], :]
 struct EmbeddingArgs {
-  std::span<const int32_t> ids;  // [R], each in [0, table rows)
+  std::span<const int32_t> ids;  // [R], each in [0, table rows), or IdOfDraw
   const PackedMatrix* table = nullptr;
   TensorView out;
 };

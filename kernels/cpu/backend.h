@@ -6,6 +6,7 @@
 // isa/TIER/. Thread safety: as Backend says.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -115,6 +116,8 @@ class CpuBackend final : public Backend {
   void Patchify(const PatchifyArgs& args) override;
   void CopyKvPages(const CopyKvPagesArgs& args) override;
   void Sample(const SampleArgs& args) override;
+  void BeginSample(const SampleArgs& args) override;
+  void EndSample(std::span<SampleResult> results) override;
   void HeadRmsNorm(const TensorView& x, int heads, const float* weight, float eps) override;
 
  private:
@@ -144,6 +147,8 @@ class CpuBackend final : public Backend {
   Scratch shared_;                // packed operand rows of a matmul; grown by Pack
   std::vector<Scratch> scratch_;  // one a thread
   std::vector<cpu::AttentionItem> items_;
+  std::deque<std::vector<SampleResult>> draws_;  // begun
+  std::vector<int32_t> drawn_;                   // ids of the last draw
 };
 
 // Rows per item so that an item is worth the claim (about 16k elements) and every thread gets some.

@@ -1,4 +1,5 @@
 // Ops that move rows: Embedding, GatherRows, ScatterRows, AddRows.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/check.h"
@@ -14,10 +15,11 @@ void CpuBackend::Embedding(const EmbeddingArgs& args) {
   check.Extent("table", 'C', table.k());
   check.Extent("ids", 'R', std::ssize(args.ids));
   check.View("out", args.out, "RC", DType::kF32);
-  check.Below("ids", args.ids, table.n());
+  check.Ids("ids", args.ids, table.n(), std::ssize(drawn_));
   ForRows(check['R'], check['C'], [&](int64_t row) {
     float* out = static_cast<float*>(args.out.data) + row * args.out.stride[0];
-    const int64_t id = args.ids[static_cast<size_t>(row)];
+    int64_t id = args.ids[static_cast<size_t>(row)];
+    if (id < 0) id = std::max(0, drawn_[static_cast<size_t>(-1 - id)]);
     if (table.layout() == cpu::Layout::kQuant)
       return cpu::DequantizeRow(table.quant(), table.panel(id / cpu::kLanes),
                                 static_cast<int>(id % cpu::kLanes), table.k(), out);

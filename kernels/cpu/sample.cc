@@ -1,4 +1,8 @@
 // Sample: rows are independent, each on one thread, by the exact definition (kernels/sampling.h).
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
 #include "kernels/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/sampling.h"
@@ -24,6 +28,23 @@ void CpuBackend::Sample(const SampleArgs& args) {
         {logits, vocab}, row, {ThreadScratch<SampleCandidate>("Sample", worker, vocab), vocab},
         kernels_.sample_weight_sum);
   });
+  drawn_.resize(args.results.size());
+  std::ranges::transform(args.results, drawn_.begin(), &SampleResult::id);
+}
+
+void CpuBackend::BeginSample(const SampleArgs& args) {
+  TESSERA_CHECK(draws_.size() < kMostDraws, "BeginSample: expected fewer than {} draws begun",
+                kMostDraws);
+  std::vector<SampleResult> results(args.rows.size());
+  Sample({.logits = args.logits, .rows = args.rows, .results = results});
+  draws_.push_back(std::move(results));
+}
+
+void CpuBackend::EndSample(std::span<SampleResult> results) {
+  TESSERA_CHECK(!draws_.empty() && draws_.front().size() == results.size(),
+                "EndSample: expected a draw of {} rows", results.size());
+  std::ranges::copy(draws_.front(), results.begin());
+  draws_.pop_front();
 }
 
 }  // namespace tessera

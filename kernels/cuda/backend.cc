@@ -70,6 +70,7 @@ CudaBackend::~CudaBackend() {
   if (capturing_) EndGraph();
   for (const auto& [key, graph] : graphs_) DestroyGraph(graph);
   for (Lane& lane : lanes_) DestroyLane(lane);
+  FreeDraws();
   FreePinned(bounce_);
 }
 
@@ -103,6 +104,7 @@ Result<void> CudaBackend::Reserve(const ScratchLimits& l) {
       return OutOfDeviceMemory("out of device memory for scratch", bytes, status);
     lane.scratch_bytes = bytes;
   }
+  TESSERA_RETURN_IF_ERROR(ReserveDraws());
   if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));
   return {};
 }
@@ -110,14 +112,11 @@ Result<void> CudaBackend::Reserve(const ScratchLimits& l) {
 void CudaBackend::CopyToHost(void* to, const TensorView& from) {
   TESSERA_CHECK(from.contiguous(), "CopyToHost: expected a contiguous view, got {}",
                 from.ShapeString());
-  ReadBack(to, from.data, static_cast<size_t>(from.size()) * SizeOf(from.dtype));
-}
-
-void CudaBackend::ReadBack(void* to, const void* from, size_t bytes) {
+  const size_t bytes = static_cast<size_t>(from.size()) * SizeOf(from.dtype);
   for (size_t done = 0; done < bytes; done += kBounceBytes) {
     const size_t piece = std::min(kBounceBytes, bytes - done);
     if (!failed())
-      Check(CopyToHostAsync(bounce_, static_cast<const char*>(from) + done, piece, stream()));
+      Check(CopyToHostAsync(bounce_, static_cast<const char*>(from.data) + done, piece, stream()));
     if (!failed()) Check(cuda::Synchronize(stream()));
     if (failed()) {
       std::memset(static_cast<char*>(to) + done, 0, bytes - done);

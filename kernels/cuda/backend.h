@@ -1,6 +1,6 @@
 // CudaBackend: the same class over a GPU and over the emulated one. Ops are queued on a stream;
 // Synchronize() waits. Op families are defined in their own files: attention.cc, rows.cc,
-// matmul.cc, pack.cc.
+// draws.cc, matmul.cc, pack.cc.
 //
 // Activations lie in memory as bf16 (fp16 where asked for), sums are fp32. Errors of the device are
 // sticky: the first is kept for lost(), later ops do nothing.
@@ -8,6 +8,7 @@
 // Thread safety: as Backend says.
 #pragma once
 
+#include <array>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -81,8 +82,11 @@ class CudaBackend final : public Backend {
   void ScatterRows(const ScatterRowsArgs& args) override;
   void AddRows(const AddRowsArgs& args) override;
   void Patchify(const PatchifyArgs& args) override;
-  void Sample(const SampleArgs& args) override;
   void HeadRmsNorm(const TensorView& x, int heads, const float* weight, float eps) override;
+  // draws.cc
+  void Sample(const SampleArgs& args) override;
+  void BeginSample(const SampleArgs& args) override;
+  void EndSample(std::span<SampleResult> results) override;
   // attention.cc
   void RopeWriteKv(const RopeWriteKvArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
@@ -119,8 +123,6 @@ class CudaBackend final : public Backend {
   bool failed() const { return error_.has_value(); }
   uint64_t graphs_built() const { return graphs_built_; }
   uint64_t graphs_launched() const { return graphs_launched_; }
-  // Sample's way back: bytes from the device, in order, complete on return.
-  void ReadBack(void* to, const void* from, size_t bytes);
 
  private:
   // A stream and what ops on it use.
@@ -134,6 +136,13 @@ class CudaBackend final : public Backend {
     std::vector<void*> slices;
   };
 
+  // A draw that was begun: its results on their way to the host.
+  struct Draw {
+    Event copied = nullptr;
+    SampleOutput* outputs = nullptr;  // pinned, draw_room_ of them
+    std::vector<SampleTask> tasks;
+  };
+
   CudaBackend() = default;
   Result<void> Start(const BackendOptions& options);
   Result<void> MakeLane(Lane& lane);
@@ -142,6 +151,9 @@ class CudaBackend final : public Backend {
   const Lane& lane() const { return lanes_[current_]; }
   const void* StageBytes(const void* data, size_t bytes);
   void* ScratchBytes(const char* op, size_t bytes);
+  // draws.cc
+  Result<void> ReserveDraws();
+  void FreeDraws();
   // rows.cc
   void MoveRows(MoveKind kind, const TensorView& x, std::span<const int32_t> rows,
                 const TensorView& out);
@@ -154,6 +166,11 @@ class CudaBackend final : public Backend {
   size_t current_ = 0;
   void* bounce_ = nullptr;  // pinned, for copies from and to pageable memory
   ScratchLimits reserved_;
+  std::array<Draw, kMostDraws> draws_;  // in turn
+  uint64_t draws_begun_ = 0, draws_ended_ = 0;
+  int64_t draw_room_ = 0;     // rows
+  int32_t* drawn_ = nullptr;  // device: the ids of the last draw ...
+  int64_t drawn_rows_ = 0, drawn_below_ = 0;  // ... their number, and the vocabulary they are of
   std::optional<LaunchStatus> error_;
   std::map<int64_t, Graph> graphs_;  // at most kMostGraphs; the largest key gives way
   std::optional<int64_t> capturing_;

@@ -8,7 +8,7 @@
 namespace tessera::cuda {
 
 // Raised with every change of kernels/backend.h, ops.h or factory.h: both sides share C++ types.
-inline constexpr int kPluginVersion = 2;
+inline constexpr int kPluginVersion = 3;
 inline constexpr const char* kPluginSymbol = "TesseraCreateBackend";
 
 // 0: *backend is a new backend, owned by the caller. -1: *error says why not. Else: the library's

@@ -6,8 +6,6 @@
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/int_matrix.h"
-#include "kernels/cuda/sample_plan.h"
-#include "kernels/sampling.h"
 
 namespace tessera::cuda {
 namespace {
@@ -114,7 +112,7 @@ void CudaBackend::Embedding(const EmbeddingArgs& args) {
   check.Extent("table", 'C', args.table->k());
   check.Extent("ids", 'R', std::ssize(args.ids));
   check.View("out", args.out, "RC", args.out.dtype);
-  check.Below("ids", args.ids, args.table->n());
+  check.Ids("ids", args.ids, args.table->n(), drawn_below_ <= args.table->n() ? drawn_rows_ : 0);
   if (check['R'] == 0) return;
   const int32_t* ids = Stage(args.ids);
   if (failed()) return;
@@ -124,6 +122,7 @@ void CudaBackend::Embedding(const EmbeddingArgs& args) {
                              {.layout = ints.layout(),
                               .weights = ints.data(),
                               .ids = ids,
+                              .drawn = drawn_,
                               .out = args.out.data,
                               .out_stride = args.out.stride[0],
                               .count = check['R']},
@@ -135,6 +134,7 @@ void CudaBackend::Embedding(const EmbeddingArgs& args) {
                         {.table = table.data(),
                          .out = args.out.data,
                          .ids = ids,
+                         .drawn = drawn_,
                          .table_stride = table.stored_k(),
                          .out_stride = args.out.stride[0],
                          .columns = check['C'],
@@ -242,43 +242,6 @@ void CudaBackend::Patchify(const PatchifyArgs& args) {
                          stream()));
     begin = next;
   }
-}
-
-void CudaBackend::Sample(const SampleArgs& args) {
-  ShapeCheck check("Sample");
-  check.View("logits", args.logits, "LV", DType::kF32);
-  check.Extent("rows", 'I', std::ssize(args.rows));
-  check.Extent("results", 'I', std::ssize(args.results));
-  check.True(check['V'] <= kMaxSampleVocab, "logits", "a vocabulary of at most 4194304",
-             check['V']);
-  for (const SampleRow& row : args.rows)
-    check.True(row.logits_row >= 0 && row.logits_row < check['L'], "rows", "a row of logits",
-               row.logits_row);
-  if (check['I'] == 0) return;
-
-  const SamplePlan plan = PlanSample(args.rows);
-  const auto staged = [&]<typename T>(const std::vector<T>& all) {
-    return all.empty() ? nullptr : Stage(std::span<const T>(all));
-  };
-  ResetScratch();
-  const auto blocks = static_cast<size_t>(SampleBlocks(check['I']));
-  SampleParams params{.logits = static_cast<const float*>(args.logits.data),
-                      .logits_stride = args.logits.stride[0],
-                      .tasks = staged(plan.tasks),
-                      .counts = staged(plan.counts),
-                      .bias = staged(plan.biases),
-                      .banned = staged(plan.banned),
-                      .keys = Scratch<uint32_t>(
-                          "Sample", blocks * static_cast<size_t>(SampleKeysStride(check['V']))),
-                      .outputs = Scratch<SampleOutput>("Sample", plan.tasks.size()),
-                      .rows = static_cast<int32_t>(check['I']),
-                      .vocab = static_cast<int32_t>(check['V'])};
-  if (!failed()) Check(LaunchSample(params, stream()));
-  std::vector<SampleOutput> outputs(plan.tasks.size());
-  if (!failed()) ReadBack(outputs.data(), params.outputs, outputs.size() * sizeof(SampleOutput));
-  if (failed()) outputs.assign(plan.tasks.size(), SampleOutput{});
-  for (size_t i = 0; i < plan.tasks.size(); ++i)
-    args.results[i] = SampleResultOf(outputs[i], plan.tasks[i]);
 }
 
 }  // namespace tessera::cuda

@@ -1,6 +1,6 @@
 // Steps that follow each other without a pause of the device: the next one is planned, built and
-// submitted while the one before it runs, and its tokens are those that the runner draws meanwhile
-// (Step::drawn).
+// submitted while the one before it runs, and its tokens are those that the device draws meanwhile
+// (Step::drawn): it takes them from its own memory, before the host has seen them.
 //
 // Only steps that decode are run ahead of, and only by a step of the same choices: nobody waits,
 // nobody is paused, no page must be copied or taken from others, and no sampling row counts tokens

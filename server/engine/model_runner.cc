@@ -71,73 +71,105 @@ class LocalModelRunner final : public ModelRunner {
   bool runs_behind() const override { return thread_ != nullptr; }
 
   StepHandle Submit(const Step& step) override {
-    const StepHandle handle = ++last_handle_;
-    if (thread_ == nullptr) {
-      result_ = Run(step);
-    } else {
-      flights_.emplace_back(handle, thread_->Run([this, &step] { return Run(step); }));
+    Flight& flight = flights_.emplace_back();
+    flight.handle = ++last_handle_;
+    flight.step = &step;
+    try {
+      if (thread_ == nullptr) {
+        Start(flight);
+      } else {
+        flight.started = thread_->Run([this, &flight] {
+          Start(flight);
+          return StepResult{};
+        });
+      }
+    } catch (...) {
+      flights_.pop_back();
+      throw;
     }
-    return handle;
+    return flight.handle;
   }
+  // The thread that started the step finishes it, after what was submitted since: the device has
+  // work while its answers are read.
   StepResult Wait(StepHandle handle) override {
-    if (thread_ == nullptr) {
-      TESSERA_CHECK(handle == last_handle_, "step {}: the last one is {}", handle, last_handle_);
-      return std::move(result_);
-    }
-    TESSERA_CHECK(!flights_.empty() && flights_.front().first == handle,
+    TESSERA_CHECK(!flights_.empty() && flights_.front().handle == handle,
                   "step {} is not the next one", handle);
-    std::future<StepResult> flight = std::move(flights_.front().second);
-    flights_.pop_front();
-    return flight.get();
+    const AtEnd end([this] { flights_.pop_front(); });
+    Flight& flight = flights_.front();
+    if (thread_ == nullptr) return Finish(flight);
+    std::future<StepResult> finished = thread_->Run([this, &flight] {
+      StepResult result = Finish(flight);
+      flight.started.get();  // throws what Start threw
+      return result;
+    });
+    return finished.get();
   }
 
  private:
-  StepResult Run(const Step& step) {
-    const std::vector<SampleResult> drawn = std::exchange(last_samples_, {});
-    if (step.drawn.empty()) {
-      StepResult result = Run(step, step.batch);
-      if (thread_ != nullptr) last_samples_ = result.samples;
-      return result;
-    }
-    Batch batch = step.batch;
-    for (const DrawnToken& token : step.drawn) {
-      if (static_cast<size_t>(token.draw) >= drawn.size())
-        throw std::runtime_error("the step before failed");
-      batch.tokens[static_cast<size_t>(token.row)] =
-          std::max(0, drawn[static_cast<size_t>(token.draw)].id);
-    }
-    StepResult result = Run(step, batch);
-    last_samples_ = result.samples;
-    return result;
-  }
-
-  StepResult Run(const Step& step, const Batch& batch) {
+  // A step that was submitted and not waited for.
+  struct Flight {
+    StepHandle handle = 0;
+    const Step* step = nullptr;
+    std::future<StepResult> started;  // of the thread; holds what Start threw
+    // Of whoever runs steps.
+    bool beside = false;  // pictures on a lane of their own
+    bool drawing = false;
+    Stopwatch watch;  // since the text rows were queued
     StepResult result;
-    Stopwatch whole;
-    const bool beside = !step.encode.empty() && backend_->lanes() > 1;
-    if (beside) {
+  };
+
+  void Start(Flight& flight) {
+    const Step& step = *flight.step;
+    const size_t drawn = std::exchange(drawn_, 0);
+    flight.beside = !step.encode.empty() && backend_->lanes() > 1;
+    if (flight.beside) {
       EncodeBeside(step);
     } else {
-      for (const EncodeSlice& slice : step.encode) Encode(slice, result);
+      for (const EncodeSlice& slice : step.encode) Encode(slice, flight.result);
     }
-    Stopwatch watch;
-    Forward(batch);
-    result.samples.resize(step.sample.size());
-    if (!step.sample.empty()) {
-      backend_->Synchronize();
-      Stopwatch sampling;
-      const TensorView logits =
-          workspace_->logits().Rows(0, static_cast<int64_t>(batch.logits_rows.size()));
-      backend_->Sample({.logits = logits, .rows = step.sample, .results = result.samples});
-      backend_->Synchronize();
-      result.sample_seconds = sampling.Lap();
+    flight.watch = {};
+    if (step.drawn.empty()) {
+      Forward(step.batch);
+    } else {
+      Batch batch = step.batch;
+      for (const DrawnToken& token : step.drawn) {
+        if (static_cast<size_t>(token.draw) >= drawn)
+          throw std::runtime_error("the step before failed");
+        batch.tokens[static_cast<size_t>(token.row)] = IdOfDraw(token.draw);
+      }
+      Forward(batch);
     }
-    backend_->Synchronize();
-    result.forward_seconds = watch.Lap();
-    if (beside) {  // the two ran at the same time: what the pictures took is not known apart
-      const double seconds = whole.Lap() / static_cast<double>(step.encode.size());
-      result.encode_seconds.assign(step.encode.size(), seconds);
-      result.cross_kv_seconds.assign(step.encode.size(), 0.0);
+    if (step.sample.empty()) return;
+    Stopwatch sampling;
+    if (thread_ == nullptr) {  // nobody waits for the next step: what drawing takes is measured
+      backend_->Synchronize();
+      sampling = {};
+    }
+    const TensorView logits =
+        workspace_->logits().Rows(0, static_cast<int64_t>(step.batch.logits_rows.size()));
+    backend_->BeginSample({.logits = logits, .rows = step.sample});
+    flight.drawing = true;
+    if (thread_ == nullptr) {
+      backend_->Synchronize();
+      flight.result.sample_seconds = sampling.Lap();
+    } else {
+      drawn_ = step.sample.size();
+    }
+  }
+
+  StepResult Finish(Flight& flight) {
+    StepResult result = std::move(flight.result);
+    if (flight.drawing) {
+      result.samples.resize(flight.step->sample.size());
+      backend_->EndSample(result.samples);
+    }
+    if (!flight.drawing || flight.beside) backend_->Synchronize();
+    // The device was at the step before until that was finished.
+    result.forward_seconds = std::min(flight.watch.Lap(), since_finish_.Lap());
+    if (flight.beside) {  // the two ran at the same time: what the pictures took is not known apart
+      const size_t slices = flight.step->encode.size();
+      result.encode_seconds.assign(slices, result.forward_seconds / static_cast<double>(slices));
+      result.cross_kv_seconds.assign(slices, 0.0);
     }
     result.error = backend_->lost();
     return result;
@@ -206,10 +238,10 @@ class LocalModelRunner final : public ModelRunner {
   const KvPool pool_;
   const std::unique_ptr<Workspace> workspace_;
   StepHandle last_handle_ = 0;
-  StepResult result_;  // without a thread
-  std::deque<std::pair<StepHandle, std::future<StepResult>>> flights_;
-  std::vector<SampleResult>
-      last_samples_;                    // of the last step, by whoever runs steps; empty: failed
+  std::deque<Flight> flights_;
+  // Of whoever runs steps.
+  size_t drawn_ = 0;  // rows of the draw begun last; 0: its step failed
+  Stopwatch since_finish_;
   std::unique_ptr<StepThread> thread_;  // last: it uses all of the above
 };
 

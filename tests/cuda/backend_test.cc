@@ -308,6 +308,49 @@ TEST_P(Backend_, GraphsComputeTheSame) {
 }
 
 // The 65th graph takes the place of the largest; those that are there are not built again.
+// What is queued after a draw reads its ids where they are: the host has not seen them.
+TEST_P(Backend_, DrawnIdsAreReadOnTheDevice) {
+  const int64_t vocab = 40, columns = 24;
+  const Floats table = Random(vocab * columns, 1);
+  const auto packed = Pack(table, vocab, columns);
+  std::vector<int32_t> expected;
+  Floats values;
+  for (int32_t row = 0; row < 3; ++row) {
+    Floats logits = Random(vocab, 10 + static_cast<uint64_t>(row));
+    const int32_t best = 7 * row + 5;
+    logits[static_cast<size_t>(best)] = 50;
+    if (row == 1) logits[0] = NAN;  // draws nothing: stands for id 0
+    expected.push_back(row == 1 ? 0 : best);
+    values.insert(values.end(), logits.begin(), logits.end());
+  }
+  const Tensor logits = Upload(values, 3, vocab, DType::kF32);
+  std::vector<SampleRow> rows(3);
+  for (int32_t row = 0; row < 3; ++row) {
+    rows[static_cast<size_t>(row)].logits_row = row;
+  }
+  const Tensor gathered = std::move(backend_->AllocateTensor(dtype(), {4, columns}).value());
+  const std::vector<int32_t> ids = {IdOfDraw(2), IdOfDraw(0), 9, IdOfDraw(1)};
+  backend_->BeginSample({.logits = logits, .rows = rows});
+  backend_->Embedding({.ids = ids, .table = packed.get(), .out = gathered});
+  // A second draw is begun before the first one's results are asked for
+  backend_->BeginSample({.logits = logits, .rows = std::span(rows).first(1)});
+  std::vector<SampleResult> results(3), later(1);
+  backend_->EndSample(results);
+  backend_->EndSample(later);
+  EXPECT_EQ(results[0].id, expected[0]);
+  EXPECT_LT(results[1].id, 0);
+  EXPECT_EQ(results[2].id, expected[2]);
+  EXPECT_EQ(later[0].id, expected[0]);
+  const Floats out = Download(gathered);
+  const std::vector<int32_t> read = {expected[2], expected[0], 9, expected[1]};
+  for (int64_t row = 0; row < 4; ++row)
+    for (int64_t c = 0; c < columns; ++c)
+      ASSERT_EQ(
+          out[static_cast<size_t>(row * columns + c)],
+          Round(dtype(), table[static_cast<size_t>(read[static_cast<size_t>(row)] * columns + c)]))
+          << row << " " << c;
+}
+
 TEST_P(Backend_, GraphsAreBounded) {
   const Tensor table = Upload(Random(8, 2), 4, 2, dtype());
   const Tensor x = std::move(backend_->AllocateTensor(dtype(), {1, 2}).value());

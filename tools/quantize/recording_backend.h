@@ -55,6 +55,8 @@ class RecordingBackend final : public Backend {
   void Patchify(const PatchifyArgs& args) override { to_->Patchify(args); }
   void CopyKvPages(const CopyKvPagesArgs& args) override { to_->CopyKvPages(args); }
   void Sample(const SampleArgs& args) override { to_->Sample(args); }
+  void BeginSample(const SampleArgs& args) override { to_->BeginSample(args); }
+  void EndSample(std::span<SampleResult> results) override { to_->EndSample(results); }
   void HeadRmsNorm(const TensorView& x, int heads, const float* weight, float eps) override {
     to_->HeadRmsNorm(x, heads, weight, eps);
   }

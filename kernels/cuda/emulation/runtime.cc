@@ -49,6 +49,7 @@ struct Operation {
   std::function<LaunchStatus()> run;
   std::shared_ptr<EventState> event;
   uint64_t ticket = 0;
+  uint64_t number = UINT64_MAX;  // in order of pushing, of those that use memory
 };
 
 }  // namespace
@@ -94,7 +95,9 @@ class Runtime {
   std::set<Event> events;
   std::set<Graph> graphs;
   std::vector<std::pair<uint8_t*, size_t>> pinned;
-  std::vector<void*> dropped;
+  // Slices that nobody names any more, each with the number of the last operation that still may.
+  std::deque<std::pair<void*, uint64_t>> dropped;
+  uint64_t operations = 0;
   OpaqueStream default_stream;
   uint64_t tickets = 0;
 
@@ -117,7 +120,7 @@ class Runtime {
     const std::lock_guard lock(mutex);
     if (LaunchStatus status = Enter(call); !status.ok()) return status;
     OpaqueStream& to = Of(stream);
-    Operation operation{.kind = kind, .run = std::move(run)};
+    Operation operation{.kind = kind, .run = std::move(run), .number = ++operations};
     (to.capturing ? to.captured.emplace_back() : to.queue.emplace_back()) = std::move(operation);
     return {};
   }
@@ -173,9 +176,15 @@ class Runtime {
     return std::ranges::any_of(streams, [](const OpaqueStream& s) { return s.capturing; });
   }
   void FreeDropped() {
-    if (!Idle() || Capturing()) return;  // a captured node may still name it
-    for (void* part : dropped) emulation::machine().memory().Free(part);
-    dropped.clear();
+    if (dropped.empty() || Capturing()) return;  // a captured node may still name it
+    uint64_t next = operations + 1;              // the oldest that has not run
+    const auto look = [&next](const OpaqueStream& stream) {
+      for (const Operation& operation : stream.queue) next = std::min(next, operation.number);
+    };
+    look(default_stream);
+    std::ranges::for_each(streams, look);
+    for (; !dropped.empty() && dropped.front().second < next; dropped.pop_front())
+      emulation::machine().memory().Free(dropped.front().first);
   }
   LaunchStatus RunAll() {
     return RunUntil([this] { return Idle(); });
@@ -264,7 +273,7 @@ LaunchStatus Slice(void*, size_t, size_t bytes, void** part) {
 void DropSlice(void* part) {
   Runtime& r = runtime();
   const std::lock_guard lock(r.mutex);
-  r.dropped.push_back(part);
+  r.dropped.emplace_back(part, r.operations);
   r.FreeDropped();
 }
 
