@@ -17,6 +17,7 @@
 #include "server/engine/clock.h"
 #include "server/engine/engine.h"
 #include "server/engine/model_runner.h"
+#include "server/golden/start_check.h"
 #include "server/host_limits.h"
 #include "server/lifecycle.h"
 #include "server/memory_plan.h"
@@ -28,7 +29,6 @@
 #include "server/wire/auth.h"
 #include "server/wire/grpc_server.h"
 #include "server/wire/service.h"
-#include "tools/verify/start_check.h"
 
 namespace tessera {
 namespace {

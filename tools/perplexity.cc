@@ -15,7 +15,7 @@
 #include <sstream>
 #include <string>
 
-#include "tools/verify/model_session.h"
+#include "server/golden/model_session.h"
 
 namespace tessera::verify {
 namespace {

@@ -8,8 +8,9 @@
 #include <filesystem>
 #include <string>
 
-#include "tools/verify/model_cases.h"
-#include "tools/verify/report.h"
+#include "server/golden/model_cases.h"
+#include "server/golden/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera::verify {
 namespace {

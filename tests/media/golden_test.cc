@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/media/test_files.h"
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera {
 namespace {

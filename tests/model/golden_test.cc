@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "tools/verify/compare.h"
+#include "server/golden/compare.h"
 #include "tests/model/model_driver.h"
 
 namespace tessera::test {

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera {
 namespace {

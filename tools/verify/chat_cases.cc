@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "text/chat_template.h"
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera::verify {
 

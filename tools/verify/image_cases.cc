@@ -14,7 +14,7 @@
 
 #include "media/decode.h"
 #include "media/image_processor.h"
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera::verify {
 namespace {

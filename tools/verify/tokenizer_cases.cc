@@ -12,7 +12,7 @@
 #include "text/streaming_decoder.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
-#include "tools/verify/report.h"
+#include "tools/verify/cases.h"
 
 namespace tessera::verify {
 namespace {

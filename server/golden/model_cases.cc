@@ -1,4 +1,4 @@
-#include "tools/verify/model_cases.h"
+#include "server/golden/model_cases.h"
 
 #include <fmt/format.h>
 
@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "server/engine/batch.h"
-#include "tools/verify/compare.h"
-#include "tools/verify/golden_file.h"
-#include "tools/verify/model_session.h"
+#include "server/golden/compare.h"
+#include "server/golden/golden_file.h"
+#include "server/golden/model_session.h"
 
 namespace tessera::verify {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/verify/compare.h"
+#include "server/golden/compare.h"
 
 #include <fmt/format.h>
 

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "kernels/dtype.h"
 #include "kernels/factory.h"
-#include "tools/verify/report.h"
+#include "server/golden/report.h"
 
 namespace tessera::verify {
 

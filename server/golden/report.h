@@ -1,8 +1,6 @@
-// What `tessera-verify` prints: one row per case and stage, then a count. Exit code 0 only if no
-// row failed.
+// What holding something to a golden gives: one row per case and stage, then a count.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -36,14 +34,5 @@ class Report {
  private:
   std::vector<Row> rows_;
 };
-
-// Each part checks one kind of golden (docs/fidelity.md) and adds its rows; an unreadable file is a
-// failed row.
-void CheckTokenizerCases(const std::filesystem::path& tokenizer_dir,
-                         const std::filesystem::path& cases, Report& report);
-void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases,
-                    Report& report);
-void CheckImageCases(const std::filesystem::path& expected_dir,
-                     const std::filesystem::path& images_dir, Report& report);
 
 }  // namespace tessera::verify

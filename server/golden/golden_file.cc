@@ -1,4 +1,4 @@
-#include "tools/verify/golden_file.h"
+#include "server/golden/golden_file.h"
 
 #include <cstring>
 

@@ -1,10 +1,10 @@
-#include "tools/verify/start_check.h"
+#include "server/golden/start_check.h"
 
 #include <cstdio>
 #include <string>
 #include <utility>
 
-#include "tools/verify/golden_file.h"
+#include "server/golden/golden_file.h"
 
 namespace tessera::verify {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "model/model.h"
-#include "tools/verify/model_cases.h"
+#include "server/golden/model_cases.h"
 
 namespace tessera::verify {
 

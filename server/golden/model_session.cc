@@ -1,4 +1,4 @@
-#include "tools/verify/model_session.h"
+#include "server/golden/model_session.h"
 
 #include <algorithm>
 #include <condition_variable>

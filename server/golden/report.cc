@@ -1,4 +1,4 @@
-#include "tools/verify/report.h"
+#include "server/golden/report.h"
 
 #include <fmt/format.h>
 
