@@ -3,7 +3,6 @@
 // queries of all tiles but one see the same keys (a tile of both kinds takes several times as
 // long).
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/check.h"
 #include "kernels/cpu/attention_tile.h"
@@ -21,25 +20,26 @@ uint64_t PaddingBits(std::span<const uint8_t> padding, int64_t key, int64_t coun
   return bits;
 }
 
-// [keys, D] with a row stride to K blocks [D][16] and V blocks [16][D]; the last block's absent
-// keys are zero.
-template <bool kRound>
-void PackHead(const DenseAttentionArgs& args, int64_t column, int64_t keys, float* k, float* v) {
-  const auto operand = [](float x) { return kRound ? BF16ToFloat(FloatToBF16(x)) : x; };
-  const int64_t dim = args.head_dim, padded = (keys + 15) / 16 * 16;
-  for (int64_t key = 0; key < keys; ++key) {
-    const float* from_k = static_cast<const float*>(args.k.data) + key * args.k.stride[0] + column;
-    const float* from_v = static_cast<const float*>(args.v.data) + key * args.v.stride[0] + column;
-    float* to_k = k + key / 16 * 16 * dim + key % 16;
-    float* to_v = v + key * dim;
-    for (int64_t d = 0; d < dim; ++d) to_k[d * 16] = operand(from_k[d]);
-    for (int64_t d = 0; d < dim; ++d) to_v[d] = operand(from_v[d]);
-  }
-  for (int64_t key = keys; key < padded; ++key) {
-    float* to_k = k + key / 16 * 16 * dim + key % 16;
-    for (int64_t d = 0; d < dim; ++d) to_k[d * 16] = 0.0f;
-  }
-  std::memset(v + keys * dim, 0, static_cast<size_t>((padded - keys) * dim) * sizeof(float));
+// [keys, D] with a row stride to K blocks [D][16] and V blocks [16][D], as operands of the op; the
+// last block's absent keys are zero.
+void PackHead(const DenseAttentionArgs& args, const cpu::Kernels& kernels, bool round,
+              int64_t column, int64_t keys, float* k, float* v) {
+  const int64_t dim = args.head_dim, whole = keys / 16 * 16, padded = (keys + 15) / 16 * 16;
+  const auto* from_k = static_cast<const float*>(args.k.data) + column;
+  const auto* from_v = static_cast<const float*>(args.v.data) + column;
+  for (int64_t key = 0; key < whole; key += 16)
+    kernels.transpose(from_k + key * args.k.stride[0], args.k.stride[0], dim, k + key * dim);
+  std::fill(k + whole * dim, k + padded * dim, 0.0f);
+  for (int64_t key = whole; key < keys; ++key)
+    for (int64_t d = 0; d < dim; ++d)
+      k[whole * dim + d * 16 + key % 16] = from_k[key * args.k.stride[0] + d];
+  for (int64_t key = 0; key < keys; ++key)
+    std::copy_n(from_v + key * args.v.stride[0], dim, v + key * dim);
+  std::fill(v + keys * dim, v + padded * dim, 0.0f);
+  if (!round) return;
+  const auto operand = [](float x) { return BF16ToFloat(FloatToBF16(x)); };
+  std::transform(k, k + padded * dim, k, operand);
+  std::transform(v, v + padded * dim, v, operand);
 }
 
 // Rows of the op, real ones first.
@@ -77,7 +77,7 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
   // Cut a head's rows into parts only where there are fewer heads than the threads need; each part
   // packs K and V again.
   const int64_t parts =
-      std::clamp<int64_t>((3 * threads() + kv_heads - 1) / kv_heads, 1, (rows + 255) / 256);
+      std::clamp<int64_t>((6 * threads() + kv_heads - 1) / kv_heads, 1, (rows + 127) / 128);
   const int64_t vectors = rows * group;
   const int64_t part_vectors = ((vectors + parts - 1) / parts + 7) / 8 * 8;
   const auto* q = static_cast<const float*>(args.q.data);
@@ -95,8 +95,7 @@ void CpuBackend::DenseAttention(const DenseAttentionArgs& args) {
     for (int64_t key = 0; key < keys; key += kAttentionKeyBlock)
       padding_bits[key / kAttentionKeyBlock] = PaddingBits(args.padding, key, keys);
     auto* order = reinterpret_cast<int32_t*>(padding_bits + cpu::DenseKeyBlocks(keys));
-    operand_dtype_ == DType::kBF16 ? PackHead<true>(args, kv_head * dim, keys, k, v)
-                                   : PackHead<false>(args, kv_head * dim, keys, k, v);
+    PackHead(args, kernels_, operand_dtype_ == DType::kBF16, kv_head * dim, keys, k, v);
     RealRowsFirst(args.padding, args.row_begin, rows, order);
 
     cpu::TileAttention tile(kernels_, DType::kF32, static_cast<int>(dim), args.scale, scratch);

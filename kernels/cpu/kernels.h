@@ -125,6 +125,8 @@ struct Kernels {
   uint64_t (*sample_weight_sum)(const float* l, int64_t n, double temperature,
                                 double z_max) = nullptr;
 
+  // 16 rows of `columns` numbers, `stride` elements apart, to [columns][16]: a K block of fp32.
+  void (*transpose)(const float* from, int64_t stride, int64_t columns, float* to) = nullptr;
   int attend_queries = 1;  // queries of a tile; at most kMaxAttendQueries
   void (*attend[kKvFormats])(const AttendBlock&) = {};
 };

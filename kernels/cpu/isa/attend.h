@@ -59,33 +59,61 @@ TESSERA_INLINE void Scores(const AttendBlock& block, int first, float (&scores)[
   });
 }
 
-// Scores become weights exp(s - m'), 0 where not visible; max and sum move on. Returns exp(m - m').
+// exp(x) for x <= 0: Exp without its upper limit, the same bits.
 template <typename V>
-TESSERA_INLINE float Soften(float* scores, int key_blocks, uint64_t visible, float* running_max,
-                            float* running_sum) {
-  const V minus_infinity = V::Set1(-__builtin_inff());
-  V masked[4];
-  V most = V::Set1(*running_max);
-  for (int b = 0; b < 4; ++b) {
-    const auto bits = static_cast<uint32_t>(visible >> (b * kLanes)) & 0xffffu;
-    masked[b] = b < key_blocks ? V::Select(bits, V::Load(scores + b * kLanes), minus_infinity)
-                               : minus_infinity;
-    most = V::Max(most, masked[b]);
-  }
-  const float max = most.MaxLane();
+TESSERA_INLINE V ExpOfNegative(V x) {
+  return ExpBelow<V>(V::Max(V::Set1(-88.0f), x));
+}
+
+// Scores of kBlocks blocks become weights exp(s - m'), 0 where not visible. `max` is m', which is
+// not less than any score that is seen. Returns the weights' sum.
+template <typename V, int kBlocks>
+TESSERA_INLINE float Soften(float* scores, uint64_t visible, float max) {
   const V max_lanes = V::Set1(max);
-  V weights[4];
-  for (int b = 0; b < 4; ++b) {
+  V weights[4] = {V::Zero(), V::Zero(), V::Zero(), V::Zero()};
+  Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
     const auto bits = static_cast<uint32_t>(visible >> (b * kLanes)) & 0xffffu;
-    weights[b] = V::Select(bits, Exp(masked[b] - max_lanes), V::Zero());
+    const V below = V::Select(bits, V::Load(scores + b * kLanes), max_lanes) - max_lanes;
+    weights[b] = V::Select(bits, ExpOfNegative(below), V::Zero());
     weights[b].Store(scores + b * kLanes);
+  });
+  return ((weights[0] + weights[1]) + (weights[2] + weights[3])).Sum();
+}
+
+// The greater of `max` and the scores that are seen.
+template <typename V, int kBlocks>
+TESSERA_INLINE float MaxOfSeen(const float* scores, uint64_t visible, float max) {
+  V most = V::Set1(max);
+  Unroll<V, kBlocks>([&](auto b) __attribute__((always_inline)) {
+    const auto bits = static_cast<uint32_t>(visible >> (b * kLanes)) & 0xffffu;
+    most = V::Max(most, V::Select(bits, V::Load(scores + b * kLanes), V::Set1(-__builtin_inff())));
+  });
+  return most.MaxLane();
+}
+
+// Scores of the queries in `active` become weights; max and sum move on; shrink[i] is exp(m - m'),
+// 1 of the others.
+template <typename V, int kQueries, int kBlocks>
+TESSERA_INLINE void SoftenQueries(const AttendBlock& block, uint32_t active, float (*scores)[64],
+                                  float* shrink) {
+  static_assert(kQueries <= kLanes);
+  float max[kQueries];
+  float drop[kLanes] = {};
+  for (int i = 0; i < kQueries; ++i) {
+    if (((active >> i) & 1) == 0) continue;
+    max[i] = MaxOfSeen<V, kBlocks>(scores[i], block.visible[i], block.max[i]);
+    drop[i] = block.max[i] - max[i];
   }
-  float shrink[kLanes];
-  Exp(V::Set1(*running_max) - max_lanes).Store(shrink);
-  *running_sum =
-      *running_sum * shrink[0] + ((weights[0] + weights[1]) + (weights[2] + weights[3])).Sum();
-  *running_max = max;
-  return shrink[0];
+  float shrinks[kLanes];
+  ExpOfNegative(V::Load(drop)).Store(shrinks);
+  for (int i = 0; i < kQueries; ++i) {
+    shrink[i] = 1.0f;
+    if (((active >> i) & 1) == 0) continue;
+    shrink[i] = shrinks[i];
+    const float sum = Soften<V, kBlocks>(scores[i], block.visible[i], max[i]);
+    block.sum[i] = block.sum[i] * shrink[i] + sum;
+    block.max[i] = max[i];
+  }
 }
 
 // out[i][features] = out * shrink[i] + sum over `keys` of weight * V, for kQueries queries from
@@ -148,11 +176,26 @@ TESSERA_INLINE void AllFeatures(const AttendBlock& block, int first, uint32_t ac
                                            feature, block.head_dim - feature);
 }
 
+// Keys 0, 1, ..., 63.
+struct EveryKey {
+  uint8_t of[64];
+  constexpr EveryKey() : of() {
+    for (int key = 0; key < 64; ++key) of[key] = static_cast<uint8_t>(key);
+  }
+};
+inline constexpr EveryKey kEveryKey;
+
+// The keys of `bits` in ascending order, in `room` where they are not the first ones.
+struct KeyList {
+  const uint8_t* keys;
+  int count;
+};
 template <typename V>
-TESSERA_INLINE int ListKeys(uint64_t bits, uint8_t* keys) {
+TESSERA_INLINE KeyList ListKeys(uint64_t bits, uint8_t* room) {
+  if ((bits & (bits + 1)) == 0) return {kEveryKey.of, __builtin_popcountll(bits)};
   int count = 0;
-  for (; bits != 0; bits &= bits - 1) keys[count++] = static_cast<uint8_t>(__builtin_ctzll(bits));
-  return count;
+  for (; bits != 0; bits &= bits - 1) room[count++] = static_cast<uint8_t>(__builtin_ctzll(bits));
+  return {room, count};
 }
 
 template <typename V, typename Format, int kQueries>
@@ -164,19 +207,25 @@ void AttendQueries(const AttendBlock& block) {
     Scores<V, Format, kQueries, kBlocks>(block, b, weights);
   for (; b < block.key_blocks; ++b) Scores<V, Format, kQueries, 1>(block, b, weights);
 
-  float shrink[kQueries];
   uint64_t all = ~uint64_t{0}, any = 0;
   uint32_t active = 0;
-  for (int i = 0; i < kQueries; ++i) {
-    shrink[i] = 1.0f;
-    if (i >= block.queries || block.visible[i] == 0) continue;
+  for (int i = 0; i < block.queries; ++i) {
+    if (block.visible[i] == 0) continue;
     active |= 1u << i;
     all &= block.visible[i];
     any |= block.visible[i];
-    shrink[i] =
-        Soften<V>(weights[i], block.key_blocks, block.visible[i], block.max + i, block.sum + i);
-    // From here on a weight counts the numbers of V, not their values.
-    if constexpr (HasScales<Format>()) {
+  }
+  float shrink[kQueries];
+  switch (block.key_blocks) {
+    case 1: SoftenQueries<V, kQueries, 1>(block, active, weights, shrink); break;
+    case 2: SoftenQueries<V, kQueries, 2>(block, active, weights, shrink); break;
+    case 3: SoftenQueries<V, kQueries, 3>(block, active, weights, shrink); break;
+    default: SoftenQueries<V, kQueries, 4>(block, active, weights, shrink); break;
+  }
+  // From here on a weight counts the numbers of V, not their values.
+  if constexpr (HasScales<Format>()) {
+    for (int i = 0; i < kQueries; ++i) {
+      if (((active >> i) & 1) == 0) continue;
       for (int k = 0; k < block.key_blocks; ++k)
         (V::Load(weights[i] + k * kLanes) * V::Load(static_cast<const float*>(block.v[k])))
             .Store(weights[i] + k * kLanes);
@@ -186,15 +235,16 @@ void AttendQueries(const AttendBlock& block) {
   // own, in order.
   const uint64_t differ = all ^ any;
   const uint64_t together = differ == 0 ? ~uint64_t{0} : (differ & (~differ + 1)) - 1;
-  uint8_t keys[64];
-  int count = ListKeys<V>(all & together, keys);
-  AllFeatures<V, Format, kQueries>(block, 0, active, weights, shrink, keys, count);
+  uint8_t room[64];
+  const KeyList shared = ListKeys<V>(all & together, room);
+  AllFeatures<V, Format, kQueries>(block, 0, active, weights, shrink, shared.keys, shared.count);
   if (differ == 0) return;
   for (int i = 0; i < kQueries; ++i) {
     if (((active >> i) & 1) == 0) continue;
-    count = ListKeys<V>(block.visible[i] & ~together, keys);
+    const KeyList own = ListKeys<V>(block.visible[i] & ~together, room);
     shrink[i] = 1.0f;
-    if (count > 0) AllFeatures<V, Format, 1>(block, i, active, weights, shrink, keys, count);
+    if (own.count > 0)
+      AllFeatures<V, Format, 1>(block, i, active, weights, shrink, own.keys, own.count);
   }
 }
 
@@ -208,6 +258,13 @@ void AttendOf(const AttendBlock& block) {
     if (block.queries <= 4) return AttendQueries<V, Format<V>, 4>(block);
     return AttendQueries<V, Format<V>, 8>(block);
   }
+}
+
+// 16 rows of `columns` numbers, `stride` apart, to [columns][16]: a block of keys.
+template <typename V>
+void TransposeBody(const float* from, int64_t stride, int64_t columns, float* to) {
+  for (int64_t column = 0; column < columns; ++column)
+    V::LoadStrided(from + column, static_cast<int32_t>(stride)).Store(to + column * kLanes);
 }
 
 }  // namespace tessera::cpu

@@ -68,8 +68,7 @@ TESSERA_INLINE const typename Format::Type* Numbers(const void* block) {
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q fitted at Chebyshev nodes (relative
 // error 1e-8).
 template <typename V>
-TESSERA_INLINE V Exp(V x) {
-  x = V::Max(V::Set1(-88.0f), V::Min(V::Set1(88.8f), x));
+TESSERA_INLINE V ExpBelow(V x) {  // of what lies between the limits
   const V n = V::Round(x * V::Set1(1.44269504f));
   V r = V::Fma(n, V::Set1(-0.693359375f),
                x);  // ln 2 in two parts; the product with the first is exact
@@ -80,6 +79,10 @@ TESSERA_INLINE V Exp(V x) {
   q = V::Fma(q, r, V::Set1(1.6666576967e-1f));
   q = V::Fma(q, r, V::Set1(0.5f));
   return V::Fma(q, r * r, r + V::Set1(1.0f)) * V::Pow2(n);
+}
+template <typename V>
+TESSERA_INLINE V Exp(V x) {
+  return ExpBelow<V>(V::Max(V::Set1(-88.0f), V::Min(V::Set1(88.8f), x)));
 }
 
 // x * Phi(x). For z = |x| / sqrt(2): erfc(z) = t exp(P(t) - z^2), t = 1 / (1 + z / 2), P fitted on

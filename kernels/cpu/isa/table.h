@@ -55,6 +55,7 @@ constexpr Kernels VectorKernels(std::string_view tier, const QuantKernels& quant
           .fma_loop = FmaLoopBody<V>,
           .read_loop = ReadLoopBody<V>,
           .sample_weight_sum = SampleWeightSumOf<V>,
+          .transpose = TransposeBody<V>,
           .attend_queries = V::kRegisters >= 32 ? 8 : 4,
           .attend = {AttendOf<V, F32>, AttendOf<V, F16>, AttendOf<V, BF16>, AttendOf<V, I8>}};
 }

@@ -28,6 +28,13 @@ struct Vec {
     _mm256_maskstore_ps(p + 8, First(n - 8), hi);
   }
 
+  static Vec LoadStrided(const float* p, int32_t stride) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i index = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride));
+    return {_mm256_i32gather_ps(p, index, 4),
+            _mm256_i32gather_ps(p + int64_t{8} * stride, index, 4)};
+  }
+
   static Vec LoadF16(const uint16_t* p) {
     return {_mm256_cvtph_ps(Half(p)), _mm256_cvtph_ps(Half(p + 8))};
   }

@@ -19,6 +19,12 @@ struct Vec {
   void Store(float* p) const { _mm512_storeu_ps(p, v); }
   void StorePart(float* p, int n) const { _mm512_mask_storeu_ps(p, First(n), v); }
 
+  // Lane i from p[i * stride].
+  static Vec LoadStrided(const float* p, int32_t stride) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return {_mm512_i32gather_ps(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride)), p, 4)};
+  }
+
   static Vec LoadF16(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }

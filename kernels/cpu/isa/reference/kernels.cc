@@ -49,6 +49,12 @@ void Widen(const void* from, float* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = Format::Load(w[i]);
 }
 
+void Transpose(const float* from, int64_t stride, int64_t columns, float* to) {
+  for (int64_t column = 0; column < columns; ++column)
+    for (int lane = 0; lane < kLanes; ++lane)
+      to[column * kLanes + lane] = from[lane * stride + column];
+}
+
 float Act(Activation activation, float x) {
   switch (activation) {
     case Activation::kNone: return x;
@@ -188,6 +194,7 @@ const Kernels* ReferenceKernels() {
       .fma_loop = FmaLoop,
       .read_loop = ReadLoop,
       .sample_weight_sum = PlainSampleWeightSum,
+      .transpose = Transpose,
       .attend_queries = 4,
       .attend = {Attend<LoadF32>, Attend<LoadF16>, Attend<LoadBF16>, Attend<LoadI8>},
   };
