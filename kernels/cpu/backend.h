@@ -134,8 +134,9 @@ class CpuBackend final : public Backend {
                  int64_t rows);
   void MatMulQuant(const MatMulArgs& args, const cpu::CpuPackedMatrix& w, int64_t row_begin,
                    int64_t rows);
-  // The finished sums of one row and one item, through the epilogue.
-  void Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n, const float* acc);
+  // The finished sums of a few rows and one item, through the epilogue.
+  void Finish(const MatMulArgs& args, int64_t row, int64_t rows, int64_t column, int64_t n,
+              const float* acc, int64_t acc_stride);
   Result<std::unique_ptr<PackedMatrix>> PackQuant(std::span<const SourceMatrix> sources,
                                                   const PackSpec& spec, int64_t n, int64_t k);
   Result<std::unique_ptr<PackedMatrix>> PackCodes(std::span<const SourceMatrix> sources,

@@ -94,9 +94,9 @@ void CpuBackend::MatMul(const MatMulArgs& args) {
   }
 }
 
-void CpuBackend::Finish(const MatMulArgs& args, int64_t row, int64_t column, int64_t n,
-                        const float* acc) {
-  kernels_.epilogue(cpu::Finished(args, row, 1, column, n, acc, n));
+void CpuBackend::Finish(const MatMulArgs& args, int64_t row, int64_t rows, int64_t column,
+                        int64_t n, const float* acc, int64_t acc_stride) {
+  kernels_.epilogue(cpu::Finished(args, row, rows, column, n, acc, acc_stride));
 }
 
 void CpuBackend::MatMulPanels(const MatMulArgs& args, const cpu::CpuPackedMatrix& w,

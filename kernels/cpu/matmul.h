@@ -21,7 +21,7 @@ inline constexpr int64_t kInnerBlock = 512;
 inline constexpr int64_t kWholeInner = 1024;
 
 // Rows of int8 and int4 matmuls: their operands are a quarter as large.
-inline constexpr int64_t kQuantRowBlock = 256;
+inline constexpr int64_t kQuantRowBlock = 512;
 
 // Accumulators of a row block and widened panels of one item.
 size_t MatMulThreadScratchBytes(const Kernels& kernels);

@@ -5,13 +5,17 @@
 // with offset 8, or, with a minimum (bf16), scale * code + minimum.
 //
 // Operands. Each row of x is cut into the same groups (128 where weights have one scale an output):
-//   amax = largest |x|;  s = amax / 127;  q = round to nearest even of x * (127 / amax)
+//   amax = largest |x|;  q = round to nearest even of x * (127 / amax)
+//   s = amax / 127, the two lowest bits of its fraction cleared
 //   amax below 2^-100: s = 0, q = 0;  an infinity or NaN in the group: s = NaN, q = 0
 //
-// Result, groups ascending, float() exact because a group's sum of products is below 2^24:
-//   y = fma(float(sum q (code - offset)), weight scale * s, y)         or, one scale an output,
-//   y = fma(float(sum q (code - 128)), s, y), at the end y * weight scale
-//   with a minimum, after that: y = fma(minimum, s * float(sum q), y)
+// Result, groups ascending, with t = s * (2^-23 * sum q (code - offset)), rounded once:
+//   y = fma(t, weight scale, y)     or, one scale an output,     y = y + t
+//   with a minimum, after that: y = fma(minimum, s * (2^-23 * sum q), y)
+// and at the end y * 2^23, with one scale an output times that.
+// A sum that starts at the bits of 1.5 is, read as fp32, 1.5 + 2^-23 * sum, for its magnitude is
+// below 2^22. So t = fma(that, s, -1.5 s), exact before its rounding, where converting the sum
+// would be an instruction more for every few products.
 // Sums of integers are exact in any order, and no step above depends on rows, tiles or tier: every
 // tier gives the same bits.
 //
@@ -45,35 +49,61 @@ struct QuantLayout {
   // Of one panel, with the fp32 scales of its outputs at its end, rounded up to a cache line.
   int64_t scales_at() const { return groups() * meta_bytes() + code_bytes(stored_k); }
   int64_t panel_bytes() const { return (scales_at() + (per_channel ? 64 : 0) + 63) / 64 * 64; }
+  // A group opened for many row tiles: [16 scales][16 minima] in fp32, codes as bytes.
+  int64_t open_meta_bytes() const { return per_channel ? 0 : minimum ? 128 : 64; }
+  int64_t open_block_bytes() const { return open_meta_bytes() + int64_t{group} * kQuantLanes; }
 };
 
-// What a tile kernel meets: codes as bytes or halves of bytes, with scales, with minima too.
-enum QuantKind : uint8_t { kBytes, kBytesScaled, kBytesMinimum, kHalvesScaled, kHalvesMinimum };
-inline constexpr int kQuantKinds = 5;
+// What a tile kernel meets: codes as bytes or halves of bytes, with scales, with minima too; or
+// opened groups.
+enum QuantKind : uint8_t {
+  kBytes,
+  kBytesScaled,
+  kHalvesScaled,
+  kHalvesMinimum,
+  kOpen,
+  kOpenScaled,
+  kOpenMinimum
+};
+inline constexpr int kQuantKinds = 7;
 
-// acc[r][p * 16 + lane] goes through the groups of the call, as above. Operands are tiles of rows:
-// q [k / 4][rows][4], and per group [groups][rows] of s, of s * float(sum q), of -offset * sum q.
+// What the operand's groups add to the products; each stands for all rows of a tile, in this order.
+enum QuantStep : uint8_t {
+  kStepScale,      // s
+  kStepShift,      // -1.5 s
+  kStepScaledSum,  // s * (2^-23 * sum q)
+  kStepStart,      // int32: the bits of 1.5, less offset * sum q
+};
+inline constexpr int kQuantSteps = 4;
+inline constexpr int32_t kSumStart = 0x3FC00000;    // the bits of 1.5f
+inline constexpr float kSumUnit = 0x1p-23f;         // what 1 in a sum is worth then
+inline constexpr uint32_t kScaleBits = 0xFFFFFFFC;  // of s, so that 1.5 s is exact
+
+// acc[r][p * 16 + lane] goes through the groups of the call, as above, without the last step.
+// Operands are tiles of rows: q [k / 4][rows][4], and steps [groups][kQuantSteps][rows].
 struct QuantTile {
   int rows = 0;         // 1 .. quant_rows
   int panels = 0;       // 1 .. quant_panels(rows)
   int group = 0;        // the last group may be shorter
   int64_t k_count = 0;  // a multiple of 32, beginning at a group
   const int8_t* q = nullptr;
-  const float* scale = nullptr;
-  const float* scaled_sum = nullptr;
-  const int32_t* start = nullptr;
+  const float* steps = nullptr;
   const uint8_t* codes = nullptr;  // of the first panel and group
   int64_t codes_panel = 0;         // bytes from panel to panel and from group to group
   int64_t codes_block = 0;
   const uint8_t* meta = nullptr;
   int64_t meta_panel = 0;
   int64_t meta_block = 0;
+  // What is prefetched once the last `left` bytes of a panel are under way stands `jump` bytes
+  // behind them.
+  int64_t left = 0;
+  int64_t jump = 0;
   float* acc = nullptr;
   int64_t acc_stride = 0;
 };
 
-// One row of x as an operand. Quads of q stand `quad_stride` quads apart, groups `group_stride`
-// elements.
+// One row of x, or a part that begins at a group, as an operand. Quads of q stand `quad_stride`
+// quads apart, steps `step_stride` numbers.
 struct QuantRow {
   const float* x = nullptr;
   int64_t k = 0, stored_k = 0;
@@ -81,19 +111,16 @@ struct QuantRow {
   int offset = 0;
   int8_t* q = nullptr;
   int64_t quad_stride = 1;
-  float* scale = nullptr;
-  float* scaled_sum = nullptr;
-  int32_t* start = nullptr;
-  int64_t group_stride = 1;
+  float* steps = nullptr;  // [groups][kQuantSteps], strided
+  int64_t step_stride = 1;
 };
 
 // One group of 32 x 32 sums of products that came from tiles, into acc: the same fmas as QuantTile.
 struct QuantScale {
   int rows = 0, panels = 0;       // rows of 16, panels of 16
-  const int32_t* sums = nullptr;  // [rows][32], without `start`
-  const float* scale = nullptr;   // [rows], and so on
-  const float* scaled_sum = nullptr;
-  const int32_t* start = nullptr;
+  const int32_t* sums = nullptr;  // [rows][32], from zero
+  const float* steps = nullptr;   // [kQuantSteps][step_stride], `rows` of each
+  int64_t step_stride = 0;
   const uint8_t* meta = nullptr;
   int64_t meta_panel = 0;
   float* acc = nullptr;
@@ -112,7 +139,6 @@ struct AmxQuantTile {
   int64_t codes_panel = 0, codes_block = 0;
   int32_t* sums = nullptr;  // scratch of 32 x 32
   QuantScale scale;         // of the first group; sums is set by the kernel
-  int64_t scale_group = 0;  // elements from group to group of scale, sum, start
   int64_t meta_block = 0;   // bytes
   void (*apply)(const QuantScale&) = nullptr;
 };
@@ -129,14 +155,25 @@ struct QuantPack {
   uint8_t* codes = nullptr;
 };
 
+// The last step of the rule, in place. `channel`: the scales of the first panel's outputs, or null.
+struct QuantFinish {
+  int64_t rows = 0;
+  int panels = 0;
+  const float* channel = nullptr;
+  int64_t channel_panel = 0;  // bytes
+  float* acc = nullptr;
+  int64_t acc_stride = 0;
+};
+
 struct QuantKernels {
   int rows = 1;
   int (*panels)(int rows) = nullptr;
   void (*tile[kQuantKinds])(const QuantTile&) = {};
   void (*row)(const QuantRow&) = nullptr;
-  void (*scale[3])(const QuantScale&) = {};  // kBytes .. kBytesMinimum
-  // Codes of one group from halves to bytes, `k` of them a lane.
-  void (*unpack)(const uint8_t* from, uint8_t* to, int64_t k) = nullptr;
+  void (*scale[3])(const QuantScale&) = {};  // no scales, scales, minima too
+  // One group as the layout has it to an opened one, `k` codes a lane.
+  void (*open)(const QuantLayout&, const uint8_t* block, uint8_t* to, int64_t k) = nullptr;
+  void (*finish)(const QuantFinish&) = nullptr;
   void (*pack)(const QuantPack&) = nullptr;
   // Ceiling of this tier's integer products on one core: returns the operations done (two a
   // product).

@@ -1,6 +1,7 @@
 // int8 and int4 weights: every tier against float64 after the rule of kernels/cpu/quant.h, tiers
 // against each other bit for bit, choice of scales, numbers that do not behave.
 #include <algorithm>
+#include <bit>
 
 #include "kernels/quantize.h"
 #include "tests/ops/invariance.h"
@@ -61,7 +62,8 @@ OperandRow Quantize(const float* x, int64_t k, int group) {
     for (int64_t i = begin; i < end; ++i) {
       row.q.push_back(amax < 0x1p-100f ? 0
                                        : static_cast<int>(std::nearbyint(x[i] * (127.0f / amax))));
-      row.scale.push_back(amax < 0x1p-100f ? 0 : static_cast<double>(amax / 127.0f));
+      const uint32_t scale = std::bit_cast<uint32_t>(amax / 127.0f) & ~3u;
+      row.scale.push_back(amax < 0x1p-100f ? 0 : static_cast<double>(std::bit_cast<float>(scale)));
     }
   }
   return row;
@@ -108,7 +110,7 @@ TEST_P(Quant, MatMulIsTheRuleOfItsFormat) {
             // Steps and minimum are rounded apart, and weights here are below 1 in magnitude.
             if (HasMinimum(spec)) absolute += std::fabs(row.scale[at] * row.q[at]);
           }
-          // A group: scale * s, its product, the addition, s * sum q, and its fma; a weight that
+          // A group: s * sum, its product, the addition, s * sum q, and its fma; a weight that
           // was read back is rounded twice.
           const double bound = (2.0 * static_cast<double>(groups) + 6) * kU * absolute;
           want.push_back({sum, bound + 1e-37});

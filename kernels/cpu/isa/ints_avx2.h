@@ -36,6 +36,7 @@ struct Ints {
   static Ints Bits(Vec x) { return {_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }
   static Ints FromFloat(Vec x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
   Vec ToFloat() const { return {_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi)}; }
+  Vec AsFloat() const { return {_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)}; }
   static Ints Max(Ints a, Ints b) {
     return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
   }

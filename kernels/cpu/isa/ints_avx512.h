@@ -31,6 +31,7 @@ struct Ints {
   static Ints Bits(Vec x) { return {_mm512_castps_si512(x.v)}; }
   static Ints FromFloat(Vec x) { return {_mm512_cvtps_epi32(x.v)}; }
   Vec ToFloat() const { return {_mm512_cvtepi32_ps(v)}; }
+  Vec AsFloat() const { return {_mm512_castsi512_ps(v)}; }
   static Ints Max(Ints a, Ints b) { return {_mm512_max_epi32(a.v, b.v)}; }
   friend Ints operator+(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
   int32_t Sum() const { return _mm512_reduce_add_epi32(v); }

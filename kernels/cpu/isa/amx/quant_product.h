@@ -67,9 +67,7 @@ void AmxQuantBody(const AmxQuantTile& tile) {
     }
     tile.apply(scale);
     codes += tile.codes_block;
-    scale.scale += tile.scale_group;
-    scale.scaled_sum += tile.scale_group;
-    scale.start += tile.scale_group;
+    scale.steps += kQuantSteps * scale.step_stride;
     scale.meta += tile.meta_block;
   }
   tiles.Release();

@@ -1,6 +1,7 @@
 // int8 and int4 in plain loops: the definition of kernels/cpu/quant.h, one product after another.
 // Only the choice of codes shares its template with the vector tiers, over lanes that are an array.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -25,34 +26,46 @@ float BF16At(const uint8_t* meta, int index) {
   return BF16ToFloat(bits);
 }
 
+// Steps of one row and group, `stride` apart.
 template <int kMeta>
-float Scaled(float y, int32_t sum, float scale, float scaled_sum, const uint8_t* meta, int lane) {
-  const auto exact = static_cast<float>(sum);
-  if constexpr (kMeta == 0) return std::fma(exact, scale, y);
-  y = std::fma(exact, BF16At(meta, lane) * scale, y);
-  return kMeta == 2 ? std::fma(BF16At(meta, kLanes + lane), scaled_sum, y) : y;
+float Scaled(float y, int32_t sum, const float* steps, int64_t stride, float scale, float minimum) {
+  const float t = steps[kStepScale * stride] * (std::bit_cast<float>(sum) - 1.5f);
+  if (kMeta == 0) return y + t;
+  y = std::fma(t, scale, y);
+  return kMeta == 2 ? std::fma(minimum, steps[kStepScaledSum * stride], y) : y;
 }
 
-template <int kBits, int kMeta>
+int32_t StartOf(const float* steps, int64_t stride) {
+  return std::bit_cast<int32_t>(steps[kStepStart * stride]);
+}
+
+float MetaAt(const uint8_t* meta, int index, bool opened) {
+  if (!opened) return BF16At(meta, index);
+  float value;
+  std::memcpy(&value, meta + index * 4, sizeof value);
+  return value;
+}
+
+template <int kBits, int kMeta, bool kOpened>
 void Tile(const QuantTile& tile) {
   for (int p = 0; p < tile.panels; ++p)
     for (int64_t begin = 0, g = 0; begin < tile.k_count; begin += tile.group, ++g) {
       const int64_t count = std::min<int64_t>(tile.group, tile.k_count - begin);
       const uint8_t* codes = tile.codes + p * tile.codes_panel + g * tile.codes_block;
-      const uint8_t* meta =
-          kMeta == 0 ? nullptr : tile.meta + p * tile.meta_panel + g * tile.meta_block;
+      const uint8_t* meta = tile.meta + p * tile.meta_panel + g * tile.meta_block;
       for (int r = 0; r < tile.rows; ++r) {
-        const int64_t at = g * tile.rows + r;
+        const float* steps = tile.steps + g * kQuantSteps * tile.rows + r;
         int32_t sums[kLanes];
-        std::fill_n(sums, kLanes, tile.start[at]);
+        std::fill_n(sums, kLanes, StartOf(steps, tile.rows));
         for (int64_t k = 0; k < count; ++k) {
           const int q = tile.q[((begin + k) / 4 * tile.rows + r) * 4 + k % 4];
           for (int lane = 0; lane < kLanes; ++lane) sums[lane] += q * CodeAt<kBits>(codes, k, lane);
         }
         float* acc = tile.acc + r * tile.acc_stride + p * kLanes;
         for (int lane = 0; lane < kLanes; ++lane)
-          acc[lane] =
-              Scaled<kMeta>(acc[lane], sums[lane], tile.scale[at], tile.scaled_sum[at], meta, lane);
+          acc[lane] = Scaled<kMeta>(acc[lane], sums[lane], steps, tile.rows,
+                                    kMeta > 0 ? MetaAt(meta, lane, kOpened) : 0,
+                                    kMeta > 1 ? MetaAt(meta, kLanes + lane, kOpened) : 0);
       }
     }
 }
@@ -62,9 +75,11 @@ void Scale(const QuantScale& args) {
   for (int r = 0; r < args.rows; ++r)
     for (int n = 0; n < args.panels * kLanes; ++n) {
       float& acc = args.acc[r * args.acc_stride + n];
-      acc = Scaled<kMeta>(
-          acc, args.sums[r * 32 + n] + args.start[r], args.scale[r], args.scaled_sum[r],
-          kMeta == 0 ? nullptr : args.meta + n / kLanes * args.meta_panel, n % kLanes);
+      const float* steps = args.steps + r;
+      const uint8_t* meta = args.meta + n / kLanes * args.meta_panel;
+      acc = Scaled<kMeta>(acc, args.sums[r * 32 + n] + StartOf(steps, args.step_stride), steps,
+                          args.step_stride, kMeta > 0 ? BF16At(meta, n % kLanes) : 0,
+                          kMeta > 1 ? BF16At(meta, kLanes + n % kLanes) : 0);
     }
 }
 
@@ -86,19 +101,40 @@ void Row(const QuantRow& row) {
       row.q[k / 4 * row.quad_stride * 4 + k % 4] = static_cast<int8_t>(steps);
       sum += static_cast<int32_t>(steps);
     }
-    const float scale = !finite ? std::numeric_limits<float>::quiet_NaN()
-                        : zero  ? 0.0f
-                                : amax / 127.0f;
-    row.scale[g * row.group_stride] = scale;
-    row.scaled_sum[g * row.group_stride] = scale * static_cast<float>(sum);
-    row.start[g * row.group_stride] = -row.offset * sum;
+    const float scale =
+        !finite ? std::numeric_limits<float>::quiet_NaN()
+        : zero  ? 0.0f
+                : std::bit_cast<float>(std::bit_cast<uint32_t>(amax / 127.0f) & kScaleBits);
+    float* steps = row.steps + g * kQuantSteps * row.step_stride;
+    steps[kStepScale * row.step_stride] = scale;
+    steps[kStepShift * row.step_stride] = -1.5f * scale;
+    steps[kStepScaledSum * row.step_stride] = scale * (kSumUnit * static_cast<float>(sum));
+    steps[kStepStart * row.step_stride] = std::bit_cast<float>(kSumStart - row.offset * sum);
   }
 }
 
-void Unpack(const uint8_t* from, uint8_t* to, int64_t k_count) {
+void Open(const QuantLayout& layout, const uint8_t* block, uint8_t* to, int64_t k_count) {
+  const int metas = layout.per_channel ? 0 : layout.minimum ? 2 * kLanes : kLanes;
+  for (int i = 0; i < metas; ++i) {
+    const float value = BF16At(block, i);
+    std::memcpy(to + i * 4, &value, sizeof value);
+  }
+  block += layout.meta_bytes();
+  to += layout.open_meta_bytes();
   for (int64_t k = 0; k < k_count; ++k)
     for (int lane = 0; lane < kLanes; ++lane)
-      to[k / 4 * 64 + lane * 4 + k % 4] = static_cast<uint8_t>(CodeAt<4>(from, k, lane));
+      to[k / 4 * 64 + lane * 4 + k % 4] = static_cast<uint8_t>(
+          layout.bits == 8 ? CodeAt<8>(block, k, lane) : CodeAt<4>(block, k, lane));
+}
+
+void Finish(const QuantFinish& args) {
+  for (int64_t r = 0; r < args.rows; ++r)
+    for (int n = 0; n < args.panels * kLanes; ++n) {
+      float& acc = args.acc[r * args.acc_stride + n];
+      acc *= 1.0f / kSumUnit;
+      if (args.channel != nullptr)
+        acc *= args.channel[n / kLanes * (args.channel_panel / 4) + n % kLanes];
+    }
 }
 
 // The integers beside the lanes that are an array, as quant_pack.h wants them.
@@ -143,10 +179,12 @@ int64_t DotLoop(int64_t rounds, float* sink) {
 QuantKernels ReferenceQuantKernels() {
   return {.rows = 8,
           .panels = [](int) { return 1; },
-          .tile = {Tile<8, 0>, Tile<8, 1>, Tile<8, 2>, Tile<4, 1>, Tile<4, 2>},
+          .tile = {Tile<8, 0, false>, Tile<8, 1, false>, Tile<4, 1, false>, Tile<4, 2, false>,
+                   Tile<8, 0, true>, Tile<8, 1, true>, Tile<8, 2, true>},
           .row = Row,
           .scale = {Scale<0>, Scale<1>, Scale<2>},
-          .unpack = Unpack,
+          .open = Open,
+          .finish = Finish,
           .pack = QuantPackOf<WholeLanes>,
           .dot_loop = DotLoop,
           .amx_tile = nullptr};
