@@ -1,5 +1,5 @@
-// tessera-verify's checks that need no model: tokenizer, chat template, pictures. Models are held to
-// their goldens by server/golden, which `tessera-server --verify` shares.
+// tessera-verify's checks that need no model: tokenizer, chat template, pictures. Models are held
+// to their goldens by server/golden, which `tessera-server --verify` shares.
 #pragma once
 
 #include <filesystem>
