@@ -104,6 +104,9 @@ TEST(AttentionPlan, TilesAreAsHighAsTheirVectorsNeed) {
   EXPECT_EQ(height(5), 32);
   EXPECT_EQ(height(8), 32);
   EXPECT_EQ(height(9), 0);
+  for (const auto& [head_dim, vectors] :
+       {std::pair{1, 128}, {128, 128}, {129, 64}, {192, 64}, {193, 32}, {256, 32}})
+    EXPECT_EQ(PrefillTileVectors(head_dim), vectors) << head_dim;
 }
 
 TEST(AttentionPlan, RowsOfOneRangeAreOneRun) {
