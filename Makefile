@@ -69,7 +69,8 @@ cuda-limits:  ## nvcc, no GPU needed: registers, spills, resident blocks of ever
 
 .PHONY: test-mutations
 test-mutations: build  ## defects put into the CUDA backend one at a time: each must fail a test on the emulated GPU
-	@tools/mutate_kernels --build build/release --report build/mutations.md
+	@cmake --build build/release -j $(JOBS) --target cuda_rows_test cuda_attention_test cuda_backend_test cuda_host_ops_test -- --quiet
+	@tools/mutate_kernels --build build/release --report build/mutants.md
 
 .PHONY: bench-cuda-model
 bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from what the emulator counted

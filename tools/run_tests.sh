@@ -7,7 +7,7 @@ MODE=${1:-all}
 JOBS=${JOBS:-$(nproc)}
 mkdir -p build
 
-declare -A BUDGET=([lint]=3 [build]=14 [unit]=3 [model]=3 [wire]=4 [demo]=1 [cuda]=8 [limits]=8 [sanitizers]=25 [fuzz]=3)
+declare -A BUDGET=([lint]=3 [build]=14 [unit]=3 [model]=3 [wire]=4 [demo]=1 [cuda]=8 [mutants]=8 [limits]=8 [sanitizers]=25 [fuzz]=3)
 LABELS=() MINUTES=() STATES=()
 PASSED=0 FAILED=0
 THREADED="engine_test media_test ops_test"
@@ -61,6 +61,8 @@ sanitizers() {
   GTEST_FILTER='-*demo*_bf16' run_ctest build/asan -R '^real_model_test$' || rc=1
   echo "-- and over the emulated GPU: the emulator, and what it runs in seconds"
   run_ctest build/asan -R '^cuda_(wrapper|detector|backend|bad_device)_test$' || rc=1
+  GTEST_FILTER='Rows.*:EmbeddingInt.*:MatMul*.Reads*:SampleKernel.HasNoRaces*:Rope*:CopyPages*:Invariance.CrossAttentionRows:Invariance.VisionRows' \
+    run_ctest build/asan -R '^cuda_(rows|attention)_test$' || rc=1
   echo "-- ThreadSanitizer over what has threads below the wire (Debian's gRPC is not instrumented)"
   build tsan $THREADED real_model_test && run_ctest build/tsan -R "^(${THREADED// /|})\$" || rc=1
   # Two of its models: the whole takes ten times longer than it is worth here
@@ -71,6 +73,19 @@ sanitizers() {
 # Where there is a CUDA toolkit its own compiler must build the library, as `make build` does.
 limits() { step tools/cuda_limits.py && { [ ! -d build/release/kernels/cuda/nvidia ] || step build release product; }; }
 
+# Defects put into the CUDA backend: a third of them, drawn by the commit (all: make test-mutations)
+mutants() {
+  local draw need
+  for need in compile_commands.json bin/cuda_{rows,attention,backend,host_ops}_test; do
+    [ -e "build/release/$need" ] || { echo "mutants: SKIPPED: build/release has no $need"; return 0; }
+  done
+  for need in ninja prlimit; do
+    command -v $need > /dev/null || { echo "mutants: SKIPPED: there is no $need"; return 0; }
+  done
+  draw=$(git rev-parse HEAD 2> /dev/null || date +%F)
+  step tools/mutate_kernels --build build/release --third "$draw" --minutes 7.5 --report build/mutants.md
+}
+
 fuzz() { run_ctest build/asan -L fuzz; }
 
 stage build build release
@@ -80,6 +95,7 @@ stage model run_ctest build/release -L model
 stage wire run_ctest build/release -L wire
 stage cuda run_ctest build/release -L cuda
 if [ "$MODE" = all ]; then
+  stage mutants mutants
   stage demo step tools/demo.sh auto
   stage sanitizers sanitizers
   stage fuzz fuzz

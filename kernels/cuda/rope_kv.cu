@@ -129,22 +129,15 @@ TESSERA_KERNEL TESSERA_BOUNDS(kRopeThreads, 4) void RopeScalarKernel(RopeParams 
   const int q_heads = p.q == nullptr ? 0 : p.heads;
   const int64_t angles = p.half > 0 ? int64_t{ldg(p.positions + row)} * p.half : 0;
   const int pairs = (q_heads + p.kv_heads) * p.half;
-  for (int begin = 0; begin < pairs; begin += kRopeThreads) {
-    const int i = begin + thread;
-    const bool mine = i < pairs;
-    const int head = mine ? i / p.half : 0, d = mine ? i % p.half : 0;
+  for (int i = thread; i < pairs; i += kRopeThreads) {
+    const int head = i / p.half, d = i % p.half;
     const bool is_k = head >= q_heads;
     T* const at = is_k ? static_cast<T*>(p.k) + row * p.k_stride + (head - q_heads) * p.head_dim
                        : static_cast<T*>(p.q) + row * p.q_stride + head * p.head_dim;
-    T low{}, high{};
-    if (mine) {
-      const float a = to_float(ldg(at + d)), b = to_float(ldg(at + d + p.half));
-      const float cosine = ldg(p.cos_table + angles + d), sine = ldg(p.sin_table + angles + d);
-      low = from_float<T>(Turned(a, b, cosine, sine));
-      high = from_float<T>(TurnedBehind(a, b, cosine, sine));
-    }
-    sync_threads();  // two threads' features may share a word: all are read before any is written
-    if (!mine) continue;
+    const float a = to_float(ldg(at + d)), b = to_float(ldg(at + d + p.half));
+    const float cosine = ldg(p.cos_table + angles + d), sine = ldg(p.sin_table + angles + d);
+    const T low = from_float<T>(Turned(a, b, cosine, sine));
+    const T high = from_float<T>(TurnedBehind(a, b, cosine, sine));
     stg(at + d, low);
     stg(at + d + p.half, high);
     if (is_k) {

@@ -341,6 +341,11 @@ TEST_P(Backend_, DrawnIdsAreReadOnTheDevice) {
   EXPECT_LT(results[1].id, 0);
   EXPECT_EQ(results[2].id, expected[2]);
   EXPECT_EQ(later[0].id, expected[0]);
+  // As many as Reserve() made room for
+  std::vector<SampleRow> most(64, rows[2]);
+  std::vector<SampleResult> all(64);
+  backend_->Sample({.logits = logits, .rows = most, .results = all});
+  for (const SampleResult& result : all) EXPECT_EQ(result.id, expected[2]);
   const Floats out = Download(gathered);
   const std::vector<int32_t> read = {expected[2], expected[0], 9, expected[1]};
   for (int64_t row = 0; row < 4; ++row)
