@@ -28,6 +28,7 @@ struct Options {
   std::string model, text, picture;
   int repetitions = 5;
   bool approximate_jpeg = false;
+  bool fresh = false;
 };
 
 // CPU seconds of the process so far: with one thread the time it takes, whatever else runs.
@@ -85,6 +86,7 @@ Result<Json> BenchPicture(const Options& options) {
     TESSERA_TRY(const TileLayout layout, processor->LayoutOf(image.full.width, image.full.height));
     const ProcessedImage processed = processor->Process(
         {.width = image.width, .height = image.height, .pixels = image.rgb}, layout);
+    if (options.fresh) values = {};
     values.resize(size_t{3} * static_cast<size_t>(processed.max_tiles) *
                   static_cast<size_t>(processed.tile_height) *
                   static_cast<size_t>(processed.tile_width));
@@ -116,6 +118,7 @@ int main(int argc, char** argv) {
   app.add_option("--text", options.text, "file to tokenise, as user text");
   app.add_option("--picture", options.picture, "file to decode and process");
   app.add_flag("--approximate-jpeg", options.approximate_jpeg, "as the server's flag");
+  app.add_flag("--fresh", options.fresh, "new memory for the pixel values of each repetition");
   app.add_option("--repetitions", options.repetitions)->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
   const tessera::Result<void> done = tessera::Run(options);
