@@ -71,8 +71,8 @@ struct GatedActivationArgs {
   TensorView out;  // [R, F]
 };
 
-// An id that the host need not know: that of row `row` of the draw (Sample, BeginSample) queued last
-// before the op that reads it, or 0 where that was invalid. Below 0, as no real id is.
+// An id that the host need not know: that of row `row` of the draw (Sample, BeginSample) queued
+// last before the op that reads it, or 0 where that was invalid. Below 0, as no real id is.
 constexpr int32_t IdOfDraw(int32_t row) { return -1 - row; }
 
 // out[R, C] = table[ids[r], :]

@@ -168,8 +168,8 @@ class CudaBackend final : public Backend {
   ScratchLimits reserved_;
   std::array<Draw, kMostDraws> draws_;  // in turn
   uint64_t draws_begun_ = 0, draws_ended_ = 0;
-  int64_t draw_room_ = 0;     // rows
-  int32_t* drawn_ = nullptr;  // device: the ids of the last draw ...
+  int64_t draw_room_ = 0;                     // rows
+  int32_t* drawn_ = nullptr;                  // device: the ids of the last draw ...
   int64_t drawn_rows_ = 0, drawn_below_ = 0;  // ... their number, and the vocabulary they are of
   std::optional<LaunchStatus> error_;
   std::map<int64_t, Graph> graphs_;  // at most kMostGraphs; the largest key gives way

@@ -76,8 +76,8 @@ void CudaBackend::BeginSample(const SampleArgs& args) {
       .counts = staged(plan.counts),
       .bias = staged(plan.biases),
       .banned = staged(plan.banned),
-      .keys = Scratch<uint32_t>("Sample",
-                                blocks * static_cast<size_t>(SampleKeysStride(check['V']))),
+      .keys =
+          Scratch<uint32_t>("Sample", blocks * static_cast<size_t>(SampleKeysStride(check['V']))),
       .outputs = Scratch<SampleOutput>("Sample", draw.tasks.size()),
       .ids = drawn_,
       .rows = static_cast<int32_t>(check['I']),
