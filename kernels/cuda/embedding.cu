@@ -72,8 +72,8 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMoveThreads, 8) void EmbeddingKernel(EmbeddingLau
   const int64_t columns = p.op.columns;
   if (first >= columns) return;
   const bool vectors = p.vectors != 0;
-  const In* row =
-      static_cast<const In*>(p.op.table) + TableRow(p.op.ids, p.op.drawn, item) * p.op.table_stride;
+  const In* row = static_cast<const In*>(p.op.table) +
+                  TableRow(p.op.ids, p.op.drawn, item) * p.op.table_stride;
   Out* const out = static_cast<Out*>(p.op.out) + item * p.op.out_stride;
   Run held[kMoveUnits];
 #pragma unroll

@@ -2,9 +2,8 @@
 //
 //   LaunchStatus status = launch(&NormKernel<bf16_t>, Grid{rows}, 128, smem_bytes, stream, params);
 //
-// `threads` is a multiple of 32 and at most 1024, `smem_bytes` the dynamic shared memory of one
-// block (beyond 48 KB the kernel's limit is raised first). An empty grid is a success that starts
-// nothing.
+// `threads` is a multiple of 32 and at most 1024, `smem_bytes` the dynamic shared memory of one block
+// (beyond 48 KB the kernel's limit is raised first). An empty grid is a success that starts nothing.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +47,7 @@ LaunchStatus launch(void (*kernel)(Params), Grid grid, unsigned threads, size_t 
     if (error != cudaSuccess) return ToStatus(error);
   }
   kernel<<<dim3(grid.x, grid.y, grid.z), threads, smem_bytes,
-           reinterpret_cast<cudaStream_t>(stream)> > >(params);
+           reinterpret_cast<cudaStream_t>(stream)>>>(params);
   return ToStatus(cudaGetLastError());
 }
 

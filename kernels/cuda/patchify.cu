@@ -28,7 +28,7 @@ TESSERA_DEVICE void CopyLines(uint32_t to, const uint8_t* from, uint32_t bytes) 
 template <typename T>
 TESSERA_KERNEL TESSERA_BOUNDS(kPatchifyThreads, 4) void PatchifyKernel(PatchifyLaunch p) {
   DYN_SMEM(lines);
-  SHARED_ARRAY(float, lut, kChannels* kLutStride);
+  SHARED_ARRAY(float, lut, kChannels * kLutStride);
   for (uint32_t i = thread_x(); i < kChannels * 256; i += kPatchifyThreads)
     lut[i / 256 * kLutStride + i % 256] = ldg(p.op.lut + i);
 
@@ -93,7 +93,8 @@ TESSERA_KERNEL TESSERA_BOUNDS(kPatchifyThreads, 4) void PatchifyKernel(PatchifyL
         v[i] = lut[channel * kLutStride + pixel];
       }
     }
-    T* const to = static_cast<T*>(p.op.out) + (patch - p.op.row_begin) * p.op.out_stride + column;
+    T* const to =
+        static_cast<T*>(p.op.out) + (patch - p.op.row_begin) * p.op.out_stride + column;
     if (p.vectors != 0) {
       if constexpr (sizeof(T) == 4) {
         stg(reinterpret_cast<float2*>(to), make_float2(v[0], v[1]));
@@ -119,9 +120,8 @@ LaunchStatus LaunchPatchify(RowType type, const PatchifyParams& params, Stream s
   p.load = offsets % 16 == 0 ? 16 : offsets % 4 == 0 ? 4 : 1;
   constexpr int64_t kMostShared = 96 * 1024;
   p.staged = kChannels * line_bytes <= kMostShared;
-  p.vectors =
-      params.patch_size % 2 == 0 && params.out_stride % 2 == 0 &&
-      reinterpret_cast<uintptr_t>(params.out) % (2 * static_cast<uintptr_t>(BytesOf(type))) == 0;
+  p.vectors = params.patch_size % 2 == 0 && params.out_stride % 2 == 0 &&
+              reinterpret_cast<uintptr_t>(params.out) % (2 * static_cast<uintptr_t>(BytesOf(type))) == 0;
   const int64_t first = params.row_begin / p.grid_width, last = (params.row_end - 1) / p.grid_width;
   const Grid grid{static_cast<unsigned>(last - first + 1)};
   const auto smem = static_cast<size_t>(p.staged != 0 ? kChannels * line_bytes : 0);

@@ -1,5 +1,5 @@
-// device.cuh on a GPU: each PTX instruction in exactly one wrapper. Sections are those of the PTX
-// ISA document, by name because their numbers move from edition to edition.
+// device.cuh on a GPU: each PTX instruction in exactly one wrapper. Sections are those of the PTX ISA
+// document, by name because their numbers move from edition to edition.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,8 +10,8 @@
 #define TESSERA_BOUNDS(threads, blocks_per_sm) __launch_bounds__(threads, blocks_per_sm)
 #define TESSERA_DEVICE __device__ __forceinline__
 
-#define DYN_SMEM(name)                                             \
-  extern __shared__ __align__(128) uint8_t tessera_dynamic_smem[]; \
+#define DYN_SMEM(name)                                                 \
+  extern __shared__ __align__(128) uint8_t tessera_dynamic_smem[];     \
   uint8_t* const name = tessera_dynamic_smem
 #define SHARED_ARRAY(T, name, count) __shared__ __align__(16) T name[count]
 
@@ -41,16 +41,12 @@ TESSERA_DEVICE T lds(uint32_t address) {
   if constexpr (sizeof(T) == 16) {
     uint4 v;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(address)
-                 : "memory");
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
     return __builtin_bit_cast(T, v);
   } else if constexpr (sizeof(T) == 8) {
     uint2 v;
     asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "r"(address)
-                 : "memory");
+                 : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
     return __builtin_bit_cast(T, v);
   } else if constexpr (sizeof(T) == 4) {
     uint32_t v;
@@ -74,8 +70,7 @@ TESSERA_DEVICE void sts(uint32_t address, T value) {
   if constexpr (sizeof(T) == 16) {
     auto v = __builtin_bit_cast(uint4, value);
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
-                 "r"(v.z), "r"(v.w)
-                 : "memory");
+                 "r"(v.z), "r"(v.w) : "memory");
   } else if constexpr (sizeof(T) == 8) {
     auto v = __builtin_bit_cast(uint2, value);
     asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(v.x), "r"(v.y) : "memory");
@@ -93,38 +88,34 @@ TESSERA_DEVICE void sts(uint32_t address, T value) {
 
 // "Data Movement and Conversion Instructions: ld", .global. Not .nc: a block may read what another
 // block of the same launch published.
-#define TESSERA_LOAD_GLOBAL(name, modifier)                                                    \
-  template <typename T>                                                                        \
-  TESSERA_DEVICE T name(const T* pointer) {                                                    \
-    static_assert(sizeof(T) <= 16 && (sizeof(T) & (sizeof(T) - 1)) == 0);                      \
-    const size_t address = __cvta_generic_to_global(pointer);                                  \
-    if constexpr (sizeof(T) == 16) {                                                           \
-      uint4 v;                                                                                 \
-      asm volatile("ld.global" modifier ".v4.b32 {%0, %1, %2, %3}, [%4];"                      \
-                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)                                \
-                   : "l"(address)                                                              \
-                   : "memory");                                                                \
-      return __builtin_bit_cast(T, v);                                                         \
-    } else if constexpr (sizeof(T) == 8) {                                                     \
-      uint2 v;                                                                                 \
-      asm volatile("ld.global" modifier ".v2.b32 {%0, %1}, [%2];"                              \
-                   : "=r"(v.x), "=r"(v.y)                                                      \
-                   : "l"(address)                                                              \
-                   : "memory");                                                                \
-      return __builtin_bit_cast(T, v);                                                         \
-    } else if constexpr (sizeof(T) == 4) {                                                     \
-      uint32_t v;                                                                              \
-      asm volatile("ld.global" modifier ".b32 %0, [%1];" : "=r"(v) : "l"(address) : "memory"); \
-      return __builtin_bit_cast(T, v);                                                         \
-    } else if constexpr (sizeof(T) == 2) {                                                     \
-      uint16_t v;                                                                              \
-      asm volatile("ld.global" modifier ".b16 %0, [%1];" : "=h"(v) : "l"(address) : "memory"); \
-      return __builtin_bit_cast(T, v);                                                         \
-    } else {                                                                                   \
-      uint32_t v;                                                                              \
-      asm volatile("ld.global" modifier ".u8 %0, [%1];" : "=r"(v) : "l"(address) : "memory");  \
-      return __builtin_bit_cast(T, static_cast<uint8_t>(v));                                   \
-    }                                                                                          \
+#define TESSERA_LOAD_GLOBAL(name, modifier)                                                      \
+  template <typename T>                                                                          \
+  TESSERA_DEVICE T name(const T* pointer) {                                                      \
+    static_assert(sizeof(T) <= 16 && (sizeof(T) & (sizeof(T) - 1)) == 0);                        \
+    const size_t address = __cvta_generic_to_global(pointer);                                    \
+    if constexpr (sizeof(T) == 16) {                                                             \
+      uint4 v;                                                                                   \
+      asm volatile("ld.global" modifier ".v4.b32 {%0, %1, %2, %3}, [%4];"                        \
+                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(address) : "memory");      \
+      return __builtin_bit_cast(T, v);                                                           \
+    } else if constexpr (sizeof(T) == 8) {                                                       \
+      uint2 v;                                                                                   \
+      asm volatile("ld.global" modifier ".v2.b32 {%0, %1}, [%2];"                                \
+                   : "=r"(v.x), "=r"(v.y) : "l"(address) : "memory");                            \
+      return __builtin_bit_cast(T, v);                                                           \
+    } else if constexpr (sizeof(T) == 4) {                                                       \
+      uint32_t v;                                                                                \
+      asm volatile("ld.global" modifier ".b32 %0, [%1];" : "=r"(v) : "l"(address) : "memory");   \
+      return __builtin_bit_cast(T, v);                                                           \
+    } else if constexpr (sizeof(T) == 2) {                                                       \
+      uint16_t v;                                                                                \
+      asm volatile("ld.global" modifier ".b16 %0, [%1];" : "=h"(v) : "l"(address) : "memory");   \
+      return __builtin_bit_cast(T, v);                                                           \
+    } else {                                                                                     \
+      uint32_t v;                                                                                \
+      asm volatile("ld.global" modifier ".u8 %0, [%1];" : "=r"(v) : "l"(address) : "memory");    \
+      return __builtin_bit_cast(T, static_cast<uint8_t>(v));                                     \
+    }                                                                                            \
   }
 TESSERA_LOAD_GLOBAL(ldg, "")
 TESSERA_LOAD_GLOBAL(ldg_stream, ".L1::no_allocate")
@@ -138,8 +129,7 @@ TESSERA_DEVICE void stg(T* pointer, T value) {
   if constexpr (sizeof(T) == 16) {
     auto v = __builtin_bit_cast(uint4, value);
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y),
-                 "r"(v.z), "r"(v.w)
-                 : "memory");
+                 "r"(v.z), "r"(v.w) : "memory");
   } else if constexpr (sizeof(T) == 8) {
     auto v = __builtin_bit_cast(uint2, value);
     asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(v.x), "r"(v.y) : "memory");
@@ -155,17 +145,15 @@ TESSERA_DEVICE void stg(T* pointer, T value) {
   }
 }
 
-// "Data Movement and Conversion Instructions: cp.async". A source size of 0 reads nothing and
-// writes zeros. .cg passes L1 by and exists for 16 bytes only.
+// "Data Movement and Conversion Instructions: cp.async". A source size of 0 reads nothing and writes
+// zeros. .cg passes L1 by and exists for 16 bytes only.
 TESSERA_DEVICE void cp_async16(uint32_t smem, const void* global, bool pred) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem),
-               "l"(__cvta_generic_to_global(global)), "r"(pred ? 16 : 0)
-               : "memory");
+               "l"(__cvta_generic_to_global(global)), "r"(pred ? 16 : 0) : "memory");
 }
 TESSERA_DEVICE void cp_async4(uint32_t smem, const void* global, bool pred) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem),
-               "l"(__cvta_generic_to_global(global)), "r"(pred ? 4 : 0)
-               : "memory");
+               "l"(__cvta_generic_to_global(global)), "r"(pred ? 4 : 0) : "memory");
 }
 // "Data Movement and Conversion Instructions: cp.async.commit_group"
 TESSERA_DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
