@@ -76,6 +76,10 @@ test-mutations: build  ## defects put into the CUDA backend one at a time: each 
 bench-cuda-model:  ## floors of Llama-3.2-11B-Vision on A100, H100, B200 from what the emulator counted
 	@tools/cuda_roofline.py --out docs/performance-cuda.md
 
+.PHONY: check-11b
+check-11b: build  ## an 11B-shaped Mllama in int4: memory, first token of 4 tiles, decode against the read rate (22 GB of disk)
+	@python3 -B tools/check_11b.py $(CHECK_ARGS)
+
 .PHONY: bench-peers
 bench-peers: build  ## Tessera and its peers in turn, one report; PEERS_ARGS=--quick takes 6 minutes once all is installed
 	@python3 -B bench/peers/install.py

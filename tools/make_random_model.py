@@ -6,6 +6,9 @@
                                                   needs the reference environment (tools/reference_venv.sh)
   make_random_model.py --shape NAME --out DIR     real shapes for benches, written as a stream; plain Python is enough
 
+  make_random_model.py --shape NAME --out DIR --fast   as fast as the disk takes it: one block of random numbers over and
+                                                  over, each tensor from another place of it; shards of 4 GB
+
 Equal arguments give equal bytes.
 """
 import argparse
@@ -204,12 +207,51 @@ def random_bf16(draw, count):
     return data
 
 
-def stream_safetensors(path, tensors, seed):
+def size_of(dims):
+    size = 2
+    for extent in dims:
+        size *= extent
+    return size
+
+
+class RepeatedBlock:
+    """Random numbers without end from one block. Its length is prime, so that rows of a matrix are not equal."""
+
+    NUMBERS = 16777213
+
+    def __init__(self, seed):
+        self.block = memoryview(bytes(random_bf16(random.Random(f"{seed} block"), self.NUMBERS)))
+
+    def write(self, file, name, count):
+        at = 2 * random.Random(name).randrange(self.NUMBERS)
+        left = 2 * count
+        while left > 0:
+            piece = self.block[at:at + left]
+            file.write(piece)
+            left, at = left - len(piece), 0
+
+
+def stream_shards(out, tensors, seed, shard_bytes=4 << 30):
+    shards, filled = [[]], 0
+    for name, dims in tensors:
+        if shards[-1] and filled + size_of(dims) > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append((name, dims))
+        filled += size_of(dims)
+    block, places = RepeatedBlock(seed), {}
+    for number, shard in enumerate(shards):
+        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        stream_safetensors(os.path.join(out, file), shard, seed, block)
+        places.update((name, file) for name, _ in shard)
+    write_json(os.path.join(out, "model.safetensors.index.json"),
+               {"metadata": {"total_size": sum(size_of(dims) for _, dims in tensors)}, "weight_map": places})
+
+
+def stream_safetensors(path, tensors, seed, repeated=None):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, dims in tensors:
-        size = 2
-        for extent in dims:
-            size *= extent
+        size = size_of(dims)
         header[name] = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -220,6 +262,9 @@ def stream_safetensors(path, tensors, seed):
         for name, dims in tensors:
             left = (header[name]["data_offsets"][1] - header[name]["data_offsets"][0]) // 2
             ones = len(dims) == 1 and "norm" in name and name.endswith("weight")
+            if repeated and not ones:
+                repeated.write(file, name, left)
+                continue
             draw = random.Random(f"{seed} {name}")
             while left > 0:
                 count = min(left, block)
@@ -227,7 +272,7 @@ def stream_safetensors(path, tensors, seed):
                 left -= count
 
 
-def write_shape(name, out, seed):
+def write_shape(name, out, seed, fast):
     shape = SHAPES[name]
     text = {"hidden_size": shape["hidden"], "intermediate_size": shape["ff"], "num_hidden_layers": shape["layers"],
             "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv"], "vocab_size": shape["vocab"],
@@ -237,7 +282,8 @@ def write_shape(name, out, seed):
             "tie_word_embeddings": shape["tied"]}
     if shape["cross"]:
         config = {"architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama", "dtype": "bfloat16",
-                  "image_token_index": shape["vocab"], "vision_config": VISION_11B,
+                  # Not the first id beyond the head, as in the released models: the tokenizer is the small one
+                  "image_token_index": tiny_tokenizer.ids()[tiny_tokenizer.IMAGE], "vision_config": VISION_11B,
                   "text_config": {**text, "cross_attention_layers": shape["cross"]}}
         tensors = list(text_tensors(shape, "language_model.model.", "language_model.lm_head.weight"))
         tensors += vision_tensors(VISION_11B, shape["hidden"])
@@ -248,7 +294,10 @@ def write_shape(name, out, seed):
         tensors = list(text_tensors(shape, "model.", "lm_head.weight"))
     write_json(os.path.join(out, "config.json"), config)
     tiny_tokenizer.write(out, "mllama" if shape["cross"] else "llama")
-    stream_safetensors(os.path.join(out, "model.safetensors"), tensors, seed)
+    if fast:
+        stream_shards(out, tensors, seed)
+    else:
+        stream_safetensors(os.path.join(out, "model.safetensors"), tensors, seed)
 
 
 def main():
@@ -259,6 +308,7 @@ def main():
     what.add_argument("--shape", choices=sorted(SHAPES))
     parser.add_argument("--out", help="directory; made if it is not there")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fast", action="store_true", help="with --shape: repeat a block of random numbers")
     args = parser.parse_args()
     if args.list:
         print("tiny: ", *sorted(model_cases.MODELS))
@@ -270,7 +320,7 @@ def main():
     if args.tiny:
         write_tiny(args.tiny, args.out)
     else:
-        write_shape(args.shape, args.out, args.seed)
+        write_shape(args.shape, args.out, args.seed, args.fast)
 
 
 if __name__ == "__main__":
