@@ -8,11 +8,12 @@ about a picture of four tiles in 16 GiB, and how near is decoding to what the me
   check_11b.py --no-cache      no weight cache, no second start
 
 Plain Python. Exit code 0: peak memory is below the limit, and at most 10 % above weights and pools, and decoding reaches 80 %
-of the bound; 1: one of these fails, or the server does; 2: the machine has not what this needs.
+of the bound; 1: one of these fails, or the server does, or the machine was too busy to say; 2: it has not what this needs.
 
 The bound is the bytes that a token streams (matrices of text layers and head, keys and values of picture and text) at the rate
-at which tessera-bench-ops reads memory, measured right before and right after with the server idle. Decoding is measured several times and
-the best counts: what else the machine did is printed, not subtracted.
+at which tessera-bench-ops reads memory, measured right before and right after with the server idle. Decoding is measured
+several times and the best counts. What else the machine did is printed, not subtracted; where somebody took more than 10 % of
+the processors before each reading of the bound or each decode, there is no verdict.
 """
 import argparse
 import json
@@ -32,6 +33,7 @@ import make_random_model  # noqa: E402
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GIB = 1 << 30
 TILE_TOKENS = 1601
+QUIET = 0.1
 
 
 def fail(code, message):
@@ -130,6 +132,14 @@ def others(seconds=2.0):
     return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
 
 
+def wait_for_quiet(seconds):
+    """The share that others take in the end."""
+    until = time.monotonic() + seconds
+    while (state := others()) > QUIET and time.monotonic() < until:
+        pass
+    return state
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default=os.path.join(ROOT, "build/release/bin"))
@@ -178,28 +188,30 @@ def main():
         row("first token, new picture of 4 tiles",
             f"{timings['first_token']:.1f} s (vision tower {timings['vision_encode']:.1f}, keys and values "
             f"{timings['cross_kv']:.1f}, prompt {timings['prefill']:.2f})")
+        reading = [wait_for_quiet(args.quiet_wait)]
         rate_before, size = read_rate(args.bin)
         rates, states = [], []
         for _ in range(args.times):
-            until = time.monotonic() + args.quiet_wait
-            while (state := others()) > 0.1 and time.monotonic() < until:
-                pass
+            state = wait_for_quiet(args.quiet_wait)
             again = ask(args.bin, server, picture, args.tokens)
             if again["usage"]["images_encoded"]:
                 fail(1, "the picture was encoded again")
             rates.append((again["usage"]["generated_tokens"] - 1) / again["timings"]["decode"])
             states.append(state)
+        reading.append(wait_for_quiet(args.quiet_wait))
         rate_after, _ = read_rate(args.bin)
         row("first token, the same picture again", f"{again['timings']['first_token'] * 1e3:.0f} ms")
         weights, cached = streamed_bytes(2, first["usage"]["prompt_tokens"] + args.tokens // 2)
         read = max(rate_before, rate_after)
         bound = read * 1e9 / (weights + cached)
         row("a token streams", f"{weights / 1e9:.2f} GB of weights, {cached / 1e9:.2f} GB of keys and values")
-        row("memory reads", f"{rate_before:.1f} GB/s before, {rate_after:.1f} after (over {size} GB)")
+        row("memory reads", f"{rate_before:.1f} GB/s before, {rate_after:.1f} after (over {size} GB), others at "
+            + " and ".join(f"{100 * s:.0f}" for s in reading) + " % just before")
         row("decode", "tokens/s " + ", ".join(f"{r:.2f}" for r in rates)
             + "; others took " + ", ".join(f"{100 * s:.0f}" for s in states) + " % of the processors just before")
-        row("best decode against the bound", f"{max(rates):.2f} of {bound:.2f} tokens/s, {100 * max(rates) / bound:.0f} %",
-            max(rates) >= 0.8 * bound)
+        quiet = min(reading) <= QUIET and min(states) <= QUIET
+        row("best decode against the bound", f"{max(rates):.2f} of {bound:.2f} tokens/s, {100 * max(rates) / bound:.0f} %"
+            + ("" if quiet else ": the machine was busy, no verdict"), quiet and max(rates) >= 0.8 * bound)
         table, peak = server.text(), server.peak()
         parts = {name: row_bytes(table, name) for name in ("weights", "text pages", "picture pages", "workspace")}
         row("start table", ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items()) + " GiB")
