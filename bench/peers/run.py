@@ -44,6 +44,9 @@ def parse():
     parser.add_argument("--minutes", type=float, help="start nothing new after so many; lanes that take more than 15 s then run in the first round only")
     args = parser.parse_args()
     args.models = args.models.split(",") if args.models else (["135m"] if args.quick else ["135m", "llama-1b"])
+    for model in args.models:
+        if model not in ["135m", *checkpoints.names()]:
+            parser.error(f"--models: there is no {model}; there are " + ", ".join(checkpoints.names()))
     args.rounds = args.rounds or (2 if args.quick else 3)
     args.streams = [int(count) for count in (args.streams or ("8" if args.quick else "1,4,8,16")).split(",")]
     args.quiet_wait = (20.0 if args.quick else 600.0) if args.quiet_wait is None else args.quiet_wait
