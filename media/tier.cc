@@ -24,9 +24,9 @@ bool HasAvx512() {
 }  // namespace
 
 std::vector<MediaTier> MediaTiers() {
-  std::vector<MediaTier> tiers = {MediaTier::kPlain};
-  if (HasAvx2()) tiers.push_back(MediaTier::kAvx2);
-  if (HasAvx2() && HasAvx512()) tiers.push_back(MediaTier::kAvx512);
+  std::vector<MediaTier> tiers;
+  for (const MediaTier tier : {MediaTier::kPlain, MediaTier::kAvx2, MediaTier::kAvx512})
+    if (tier <= BestMediaTier()) tiers.push_back(tier);
   return tiers;
 }
 

@@ -32,7 +32,7 @@ struct StepResult {
   std::vector<double> encode_seconds;  // as Step::encode: vision tower
   std::vector<double> cross_kv_seconds;
   double forward_seconds = 0;  // layers, head and drawing
-  double sample_seconds = 0;   // drawing alone
+  double sample_seconds = 0;   // drawing alone; 0 where steps run behind: not known apart there
   std::optional<Error> error;  // the device is lost: everyone in flight gets UNAVAILABLE
 };
 
