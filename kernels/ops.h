@@ -64,7 +64,7 @@ struct LayerNormArgs {
   TensorView out;
 };
 
-// out[R, F] = act(gate_up[:, 0:F]) * gate_up[:, F:2F]
+// out[R, F] = act(gate_up[:, 0:F]) * gate_up[:, F:2F]. out may be gate_up[:, 0:F].
 struct GatedActivationArgs {
   TensorView gate_up;  // [R, 2F]
   Activation activation = Activation::kSilu;

@@ -108,8 +108,9 @@ void RunMlp(Backend& backend, const MlpWeights& w, const TextConfig& config,
   const TextScratch s = scratch.First(hidden.dim(0));
   backend.RmsNorm({.x = hidden, .weight = w.norm, .eps = config.norm_eps, .out = s.normed});
   backend.MatMul({.x = s.normed, .w = w.gate_up, .bias = w.gate_up_bias, .out = s.gate_up});
-  backend.GatedActivation({.gate_up = s.gate_up, .activation = config.activation, .out = s.gated});
-  backend.MatMul({.x = s.gated,
+  const TensorView gated = s.gate_up.Columns(0, config.intermediate);
+  backend.GatedActivation({.gate_up = s.gate_up, .activation = config.activation, .out = gated});
+  backend.MatMul({.x = gated,
                   .w = w.down,
                   .bias = w.down_bias,
                   .gate = w.gate,

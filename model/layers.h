@@ -17,12 +17,10 @@ struct TextScratch {
   TensorView normed;   // [R, C]
   TensorView qkv;      // [R, (H + 2G) D]
   TensorView mixed;    // [R, H D], output of attention
-  TensorView gate_up;  // [R, 2F]
-  TensorView gated;    // [R, F]
+  TensorView gate_up;  // [R, 2F], after the activation its product in the first F columns
 
   TextScratch First(int64_t rows) const {
-    return {normed.Rows(0, rows), qkv.Rows(0, rows), mixed.Rows(0, rows), gate_up.Rows(0, rows),
-            gated.Rows(0, rows)};
+    return {normed.Rows(0, rows), qkv.Rows(0, rows), mixed.Rows(0, rows), gate_up.Rows(0, rows)};
   }
 };
 

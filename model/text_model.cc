@@ -22,6 +22,17 @@ void CollectCrossRows(const Batch& batch, TextWorkspace& workspace) {
   }
 }
 
+// Numbers that one row's attention and one row's MLP keep.
+struct InnerWidth {
+  explicit InnerWidth(const TextConfig& config)
+      : q(int64_t{config.heads} * config.head_dim),
+        qkv(q + 2 * int64_t{config.kv_heads} * config.head_dim),
+        gate_up(2 * int64_t{config.intermediate}) {}
+  int64_t most() const { return std::max(qkv + q, gate_up); }
+
+  const int64_t q, qkv, gate_up;
+};
+
 }  // namespace
 
 Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& config,
@@ -31,14 +42,14 @@ Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& co
   w.max_logits_rows = limits.max_logits_rows;
   const DType dtype = backend.activation_dtype();
   const int64_t rows = w.max_rows, width = config.hidden;
-  const int64_t q_width = int64_t{config.heads} * config.head_dim,
-                kv_width = int64_t{config.kv_heads} * config.head_dim;
+  const InnerWidth inner(config);
   TESSERA_TRY(w.hidden, backend.AllocateTensor(dtype, {rows, width}));
   TESSERA_TRY(w.normed, backend.AllocateTensor(dtype, {rows, width}));
-  TESSERA_TRY(w.qkv, backend.AllocateTensor(dtype, {rows, q_width + 2 * kv_width}));
-  TESSERA_TRY(w.mixed, backend.AllocateTensor(dtype, {rows, q_width}));
-  TESSERA_TRY(w.gate_up, backend.AllocateTensor(dtype, {rows, 2 * int64_t{config.intermediate}}));
-  TESSERA_TRY(w.gated, backend.AllocateTensor(dtype, {rows, config.intermediate}));
+  TESSERA_TRY(w.inner, backend.AllocateTensor(dtype, {rows * inner.most()}));
+  w.qkv = TensorView::Of(w.inner.view().data, dtype, {rows, inner.qkv});
+  w.gate_up = TensorView::Of(w.inner.view().data, dtype, {rows, inner.gate_up});
+  w.mixed = TensorView::Of(w.inner.view().Rows(rows * inner.qkv, rows * inner.q).data, dtype,
+                           {rows, inner.q});
   TESSERA_TRY(w.head_rows, backend.AllocateTensor(dtype, {w.max_logits_rows, width}));
   TESSERA_TRY(w.logits, backend.AllocateTensor(DType::kF32, {w.max_logits_rows, config.vocab}));
   if (!config.cross_layers.empty()) {
@@ -52,18 +63,15 @@ Result<TextWorkspace> TextWorkspace::Make(Backend& backend, const TextConfig& co
 }
 
 void TextWorkspace::AddNeed(const TextConfig& c, WorkspaceNeed& need) {
-  const int64_t q_width = int64_t{c.heads} * c.head_dim,
-                kv_width = int64_t{c.kv_heads} * c.head_dim;
   const int64_t of_width = c.cross_layers.empty() ? 2 : 4;  // hidden, normed; cross, cross_mlp
-  need.row += of_width * c.hidden + 2 * q_width + 2 * kv_width + 3 * int64_t{c.intermediate};
+  need.row += of_width * c.hidden + InnerWidth(c).most();
   need.logits_row += c.hidden;
   need.logits_width += c.vocab;
 }
 
 size_t TextWorkspace::bytes() const {
   size_t sum = 0;
-  for (const Tensor* tensor : {&hidden, &cross, &cross_mlp, &normed, &qkv, &mixed, &gate_up, &gated,
-                               &head_rows, &logits}) {
+  for (const Tensor* tensor : {&hidden, &cross, &cross_mlp, &normed, &inner, &head_rows, &logits}) {
     if (!tensor->empty()) sum += tensor->bytes();
   }
   return sum;

@@ -23,7 +23,10 @@ struct TextWorkspace {
   Tensor hidden;     // [R, C]
   Tensor cross;      // [R, C], rows of a cross-attention layer, compacted
   Tensor cross_mlp;  // [R, C], those of them that run its MLP
-  Tensor normed, qkv, mixed, gate_up, gated;
+  Tensor normed;
+  // What attention and what an MLP keeps between its ops: never both at a time, in one storage.
+  Tensor inner;
+  TensorView qkv, mixed, gate_up;
   Tensor head_rows;  // [L, C]
   Tensor logits;     // [L, V] fp32
   // Host side of the cross rows of a step; capacity for R.
@@ -31,7 +34,7 @@ struct TextWorkspace {
   std::vector<CrossRow> cross_tiles;
   std::vector<int32_t> mlp_rows;  // indices into cross_rows
 
-  TextScratch scratch() const { return {normed, qkv, mixed, gate_up, gated}; }
+  TextScratch scratch() const { return {normed, qkv, mixed, gate_up}; }
   size_t bytes() const;
 };
 

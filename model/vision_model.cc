@@ -37,16 +37,28 @@ struct VisionModel::Run {
   VisionSlot& slot;
   Probe* probe;
 
-  int64_t rows(const VisionConfig& c) const {
+  // S of this picture's tiles.
+  int64_t sequence(const VisionConfig& c) const {
     return int64_t{schedule.run_tiles()} * c.padded_tokens();
   }
+  int64_t token_rows(const VisionConfig& c) const {
+    return int64_t{schedule.run_tiles()} * c.tokens();
+  }
+  TensorView hidden(const VisionConfig& c) const { return slot.states.view().Columns(0, c.hidden); }
   TensorView qkv(const VisionConfig& c) const {
-    return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
-                          {rows(c), 3 * int64_t{c.heads} * c.head_dim});
+    return TensorView::Of(slot.shared.view().data, slot.states.view().dtype,
+                          {sequence(c), 3 * int64_t{c.heads} * c.head_dim});
   }
   TensorView projected(const VisionConfig& c, const TextConfig& t) const {
-    return TensorView::Of(slot.shared.view().data, slot.hidden.view().dtype,
+    return TensorView::Of(slot.shared.view().data, slot.states.view().dtype,
                           {int64_t{schedule.kept_tiles()} * c.tokens(), t.hidden});
+  }
+  // Row r of an op is `row(r)` of a table or a tensor.
+  template <typename Row>
+  std::span<const int32_t> Rows(int64_t count, Row&& row) const {
+    workspace.rows.clear();
+    for (int64_t i = 0; i < count; ++i) workspace.rows.push_back(static_cast<int32_t>(row(i)));
+    return workspace.rows;
   }
 };
 
@@ -54,14 +66,14 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
                                               const TextConfig& t, int slots) {
   VisionWorkspace w;
   const DType dtype = backend.activation_dtype();
-  const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens(), block = VisionModel::BlockRows(v);
+  const int64_t sequence = int64_t{v.max_tiles} * v.padded_tokens();
+  const int64_t rows = VisionRows(v, v.max_tiles, true), block = VisionModel::BlockRows(v);
   const int64_t width = int64_t{v.heads} * v.head_dim, shared = SharedElements(v, t);
   for (int i = 0; i < slots; ++i) {
     VisionSlot slot;
-    TESSERA_TRY(slot.hidden, backend.AllocateTensor(dtype, {rows, v.hidden}));
-    TESSERA_TRY(slot.shared, backend.AllocateTensor(dtype, {shared}));
     TESSERA_TRY(slot.states, backend.AllocateTensor(dtype, {rows, v.output_dim()}));
-    slot.padding.resize(static_cast<size_t>(rows));
+    TESSERA_TRY(slot.shared, backend.AllocateTensor(dtype, {shared}));
+    slot.padding.resize(static_cast<size_t>(sequence));
     w.slots.push_back(std::move(slot));
   }
   TESSERA_TRY(w.normed, backend.AllocateTensor(dtype, {block, v.hidden}));
@@ -71,16 +83,15 @@ Result<VisionWorkspace> VisionWorkspace::Make(Backend& backend, const VisionConf
   TESSERA_TRY(w.kv_rows,
               backend.AllocateTensor(dtype, {block, 2 * int64_t{t.kv_heads} * t.head_dim}));
   w.scratch = {w.normed, w.mixed, w.ff};
-  w.iota.resize(static_cast<size_t>(rows));
+  w.iota.resize(static_cast<size_t>(block));
   std::iota(w.iota.begin(), w.iota.end(), 0);
-  w.ones.assign(8, 1);
+  w.rows.reserve(static_cast<size_t>(std::max(block, sequence - v.max_tiles * v.tokens())));
   w.kv_slots.reserve(static_cast<size_t>(block));
   return w;
 }
 
 void VisionWorkspace::AddNeed(const VisionConfig& v, const TextConfig& t, WorkspaceNeed& need) {
-  const int64_t rows = int64_t{v.max_tiles} * v.padded_tokens();
-  need.encode_slot += rows * (v.hidden + v.output_dim()) + SharedElements(v, t);
+  need.encode_slot += VisionRows(v, v.max_tiles, true) * v.output_dim() + SharedElements(v, t);
   need.block +=
       VisionModel::BlockRows(v) * (v.hidden + int64_t{v.heads} * v.head_dim + v.intermediate +
                                    v.patch_elements() + 2 * int64_t{t.kv_heads} * t.head_dim);
@@ -88,8 +99,7 @@ void VisionWorkspace::AddNeed(const VisionConfig& v, const TextConfig& t, Worksp
 
 size_t VisionWorkspace::bytes() const {
   size_t sum = normed.bytes() + mixed.bytes() + ff.bytes() + patches.bytes() + kv_rows.bytes();
-  for (const VisionSlot& slot : slots)
-    sum += slot.hidden.bytes() + slot.shared.bytes() + slot.states.bytes();
+  for (const VisionSlot& slot : slots) sum += slot.shared.bytes() + slot.states.bytes();
   return sum;
 }
 
@@ -163,14 +173,8 @@ void VisionModel::Encode(Backend& backend, const EncodeSlice& slice, const Visio
       step.row_end = steps[++i].row_end;
     }
     switch (step.stage) {
-      case VisionStage::kEmbed:
-        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile)
-          Embed(run, static_cast<int>(tile));
-        break;
-      case VisionStage::kLastNorm:
-        for (int64_t tile = step.row_begin; tile < step.row_end; ++tile)
-          LastNorm(run, static_cast<int>(tile));
-        break;
+      case VisionStage::kEmbed: Embed(run, step); break;
+      case VisionStage::kLastNorm: LastNorm(run, step); break;
       case VisionStage::kQkv:
       case VisionStage::kAttention: Layer(run, step); break;
       case VisionStage::kProject: Project(run, step); break;
@@ -180,114 +184,151 @@ void VisionModel::Encode(Backend& backend, const EncodeSlice& slice, const Visio
   slot.next_unit = slice.unit_end;
 }
 
-void VisionModel::Embed(const Run& run, int tile) const {
+void VisionModel::Embed(const Run& run, const VisionStep& step) const {
+  const VisionConfig& c = *config_;
+  Backend& backend = run.backend;
+  const int64_t tokens = c.tokens(), token_rows = run.token_rows(c);
+  const int64_t id = int64_t{run.slice.pixels->aspect_ratio_id} * c.max_tiles;
+  const TensorView hidden = run.hidden(c);
+
+  if (step.row_begin == 0) {
+    for (int64_t row = 0; row < run.sequence(c); ++row) {
+      run.slot.padding[static_cast<size_t>(row)] =
+          row >= token_rows || row / tokens >= run.slice.pixels->used_tiles ? 1 : 0;
+    }
+    const int64_t pads = VisionRows(c, run.schedule.run_tiles(), false) - token_rows;
+    backend.Embedding({.ids = run.Rows(pads, [](int64_t) { return 1; }),  // the row of zeros
+                       .table = class_token_,
+                       .out = hidden.Rows(token_rows, pads)});
+  }
+  TensorView first = hidden.Rows(step.row_begin * tokens, (step.row_end - step.row_begin) * tokens);
+  first.shape[0] = step.row_end - step.row_begin;
+  first.stride[0] *= tokens;
+  backend.Embedding({.ids = run.Rows(first.dim(0), [](int64_t) { return 0; }),
+                     .table = class_token_,
+                     .out = first});
+  EmbedPatches(run, step.row_begin, step.row_end);
+  InBlocks(
+      step.row_begin * tokens, step.row_end * tokens, BlockRows(c),
+      [&](int64_t begin, int64_t count) {
+        const TensorView x = hidden.Rows(begin, count);
+        const auto token = [&](int64_t row) { return (begin + row) % tokens; };
+        backend.AddRows({.table = position_,
+                         .rows = run.Rows(count, token),
+                         .scale = 1.0f - position_gate_,
+                         .x = x});
+        backend.AddRows({.table = tile_position_.Rows(id * tokens + begin, count),
+                         .scale = position_gate_,
+                         .x = x});
+        backend.LayerNorm(
+            {.x = x, .weight = pre_norm_, .bias = pre_norm_bias_, .eps = kOuterNormEps, .out = x});
+      });
+}
+
+// Patches of several tiles at once: between them are class tokens, so they are spread afterwards.
+void VisionModel::EmbedPatches(const Run& run, int64_t tile_begin, int64_t tile_end) const {
   const VisionConfig& c = *config_;
   const MediaPixels& pixels = *run.slice.pixels;
   Backend& backend = run.backend;
-  const int64_t block = BlockRows(c), padded = c.padded_tokens(), tokens = c.tokens();
-  const int64_t id_tile = int64_t{pixels.aspect_ratio_id} * c.max_tiles + tile;
-  const TensorView rows = run.slot.hidden.view().Rows(tile * padded, padded);
-
-  if (tile == 0) {
-    for (size_t row = 0; row < run.slot.padding.size(); ++row) {
-      const auto position = static_cast<int64_t>(row);
-      run.slot.padding[row] =
-          position % padded >= tokens || position / padded >= pixels.used_tiles ? 1 : 0;
-    }
-  }
-  backend.Embedding({.ids = std::span(run.workspace.iota).first(1),
-                     .table = class_token_,
-                     .out = rows.Rows(0, 1)});
-  InBlocks(0, c.patches(), block, [&](int64_t begin, int64_t count) {
-    const TensorView patches = run.workspace.patches.view().Rows(0, count),
-                     x = rows.Rows(1 + begin, count);
-    backend.Patchify({.tiles = pixels.tiles.data(),
-                      .used = pixels.used_tiles,
-                      .height = pixels.height,
-                      .width = pixels.width,
-                      .patch_size = c.patch_size,
-                      .lut = &pixels.lut,
-                      .row_begin = int64_t{tile} * c.patches() + begin,
-                      .out = patches});
-    backend.MatMul({.x = patches, .w = patch_, .out = x});
-    backend.AddRows({.table = pre_tile_.Rows(id_tile, 1), .scale = pre_tile_gate_, .x = x});
-  });
-  InBlocks(0, tokens, block, [&](int64_t begin, int64_t count) {
-    const TensorView x = rows.Rows(begin, count);
-    backend.AddRows(
-        {.table = position_.Rows(begin, count), .scale = 1.0f - position_gate_, .x = x});
-    backend.AddRows({.table = tile_position_.Rows(id_tile * tokens + begin, count),
-                     .scale = position_gate_,
-                     .x = x});
-    backend.LayerNorm(
-        {.x = x, .weight = pre_norm_, .bias = pre_norm_bias_, .eps = kOuterNormEps, .out = x});
-  });
-  const auto padding = std::span(run.workspace.ones).first(static_cast<size_t>(padded - tokens));
-  backend.Embedding(
-      {.ids = padding, .table = class_token_, .out = rows.Rows(tokens, padded - tokens)});
+  const int64_t patches = c.patches();
+  const TensorView tiles = pre_tile_.Rows(int64_t{pixels.aspect_ratio_id} * c.max_tiles,
+                                          int64_t{run.schedule.run_tiles()});
+  InBlocks(tile_begin * patches, tile_end * patches, BlockRows(c),
+           [&](int64_t begin, int64_t count) {
+             const TensorView cut = run.workspace.patches.view().Rows(0, count);
+             const TensorView x = run.workspace.normed.view().Rows(0, count);
+             backend.Patchify({.tiles = pixels.tiles.data(),
+                               .used = pixels.used_tiles,
+                               .height = pixels.height,
+                               .width = pixels.width,
+                               .patch_size = c.patch_size,
+                               .lut = &pixels.lut,
+                               .row_begin = begin,
+                               .out = cut});
+             backend.MatMul({.x = cut, .w = patch_, .out = x});
+             const auto tile = [&](int64_t row) { return (begin + row) / patches; };
+             backend.AddRows(
+                 {.table = tiles, .rows = run.Rows(count, tile), .scale = pre_tile_gate_, .x = x});
+             const auto place = [&](int64_t row) { return begin + row + 1 + tile(row); };
+             backend.ScatterRows({.x = x, .rows = run.Rows(count, place), .out = run.hidden(c)});
+           });
 }
 
-void VisionModel::LastNorm(const Run& run, int tile) const {
+void VisionModel::LastNorm(const Run& run, const VisionStep& step) const {
   const VisionConfig& c = *config_;
-  const int64_t id_tile = int64_t{run.slice.pixels->aspect_ratio_id} * c.max_tiles + tile;
-  InBlocks(tile * int64_t{c.padded_tokens()}, (tile + 1) * int64_t{c.padded_tokens()}, BlockRows(c),
-           [&](int64_t begin, int64_t count) {
-             const TensorView x = run.slot.hidden.view().Rows(begin, count);
-             run.backend.LayerNorm({.x = x,
-                                    .weight = last_norm_,
-                                    .bias = last_norm_bias_,
-                                    .eps = kOuterNormEps,
-                                    .out = x});
-             run.backend.AddRows(
-                 {.table = post_tile_.Rows(id_tile, 1), .scale = post_tile_gate_, .x = x});
-           });
+  const int64_t tokens = c.tokens(), token_rows = run.token_rows(c);
+  const int64_t tiles = run.schedule.run_tiles();
+  const TensorView hidden = run.hidden(c);
+  if (step.row_begin <= token_rows && token_rows < step.row_end) {
+    // Every tile has padding rows of its own from here on.
+    run.backend.GatherRows({.x = hidden.Rows(token_rows, 1),
+                            .rows = run.Rows(tiles - 1, [](int64_t) { return 0; }),
+                            .out = hidden.Rows(token_rows + 1, tiles - 1)});
+  }
+  const TensorView x = hidden.Rows(step.row_begin, step.row_end - step.row_begin);
+  run.backend.LayerNorm(
+      {.x = x, .weight = last_norm_, .bias = last_norm_bias_, .eps = kOuterNormEps, .out = x});
+  const auto tile = [&](int64_t i) {
+    const int64_t row = step.row_begin + i;
+    return row < token_rows ? row / tokens : row - token_rows;
+  };
+  run.backend.AddRows(
+      {.table = post_tile_.Rows(int64_t{run.slice.pixels->aspect_ratio_id} * c.max_tiles, tiles),
+       .rows = run.Rows(x.dim(0), tile),
+       .scale = post_tile_gate_,
+       .x = x});
 }
 
 void VisionModel::Layer(const Run& run, const VisionStep& step) const {
   const VisionLayerWeights& weights = layers_[static_cast<size_t>(step.layer)];
   const int64_t count = step.row_end - step.row_begin;
-  const TensorView hidden = run.slot.hidden.view().Rows(step.row_begin, count);
+  const TensorView hidden = run.hidden(*config_).Rows(step.row_begin, count);
   const TensorView qkv = run.qkv(*config_);
   if (step.stage == VisionStage::kQkv) {
     RunVisionQkv(run.backend, weights, *config_, hidden, qkv.Rows(step.row_begin, count),
                  run.workspace.scratch);
+    const bool global = step.layer >= config_->layers;
+    const int64_t computed = VisionRows(*config_, run.schedule.run_tiles(), global);
+    if (step.row_end == computed) RepeatPadding(run, computed);
     return;
   }
   RunVisionAttention(run.backend, weights, *config_, qkv,
-                     std::span(run.slot.padding).first(static_cast<size_t>(run.rows(*config_))),
+                     std::span(run.slot.padding).first(static_cast<size_t>(run.sequence(*config_))),
                      step.row_begin, hidden, run.workspace.scratch);
   KeepStates(run, step.layer, step.row_begin, step.row_end);
 }
 
+// K and V of padding rows that are like the computed ones.
+void VisionModel::RepeatPadding(const Run& run, int64_t computed) const {
+  const int64_t width = int64_t{config_->heads} * config_->head_dim;
+  const int64_t token_rows = run.token_rows(*config_), alike = computed - token_rows;
+  const int64_t count = run.sequence(*config_) - computed;
+  if (count == 0) return;
+  const TensorView kv = run.qkv(*config_).Columns(width, 2 * width);
+  run.backend.GatherRows({.x = kv.Rows(token_rows, alike),
+                          .rows = run.Rows(count, [&](int64_t i) { return i % alike; }),
+                          .out = kv.Rows(computed, count)});
+}
+
 void VisionModel::KeepStates(const Run& run, int layer, int64_t row_begin, int64_t row_end) const {
-  row_end = std::min(row_end, int64_t{run.schedule.kept_tiles()} * config_->padded_tokens());
+  row_end = std::min(row_end, int64_t{run.schedule.kept_tiles()} * config_->tokens());
   if (row_begin >= row_end) return;
   const int64_t count = row_end - row_begin;
   for (size_t k = 0; k < config_->intermediate_layers.size(); ++k) {
     if (config_->intermediate_layers[k] != layer) continue;
     const TensorView states = run.slot.states.view().Rows(row_begin, count);
     run.backend.GatherRows(
-        {.x = run.slot.hidden.view().Rows(row_begin, count),
+        {.x = states.Columns(0, config_->hidden),
          .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
          .out = states.Columns((1 + static_cast<int64_t>(k)) * config_->hidden, config_->hidden)});
   }
 }
 
 void VisionModel::Project(const Run& run, const VisionStep& step) const {
-  const int64_t tokens = config_->tokens();
   const TensorView projected = run.projected(*config_, *text_);
-  for (int64_t row = step.row_begin;
-       row < step.row_end;) {  // a tile's tokens at a time: padding rows lie between them
-    const int64_t tile = row / tokens, token = row % tokens;
-    const int64_t count = std::min(step.row_end - row, tokens - token);
-    const int64_t first = tile * config_->padded_tokens() + token;
-    const TensorView states = run.slot.states.view().Rows(first, count);
-    run.backend.GatherRows({.x = run.slot.hidden.view().Rows(first, count),
-                            .rows = std::span(run.workspace.iota).first(static_cast<size_t>(count)),
-                            .out = states.Columns(0, config_->hidden)});
-    projector_.Run(run.backend, states, projected.Rows(row, count));
-    row += count;
-  }
+  const int64_t count = step.row_end - step.row_begin;
+  projector_.Run(run.backend, run.slot.states.view().Rows(step.row_begin, count),
+                 projected.Rows(step.row_begin, count));
   if (step.row_end == projected.dim(0)) {
     TapStates(run);
     TapProjected(run);
@@ -315,12 +356,7 @@ void VisionModel::TapStates(const Run& run) const {
   if (!Wants(run.probe, "vision_hidden")) return;
   const int64_t kept = run.schedule.kept_tiles(), tokens = config_->tokens(),
                 columns = config_->output_dim();
-  std::vector<float> all;
-  for (int64_t tile = 0; tile < kept; ++tile) {
-    const std::vector<float> part =
-        ToHost(run.backend, run.slot.states.view().Rows(tile * config_->padded_tokens(), tokens));
-    all.insert(all.end(), part.begin(), part.end());
-  }
+  std::vector<float> all = ToHost(run.backend, run.slot.states.view().Rows(0, kept * tokens));
   all = InterleaveStates(all, kept * tokens, config_->hidden, columns / config_->hidden - 1);
   run.probe->Take("vision_hidden",
                   TensorView::Of(all.data(), DType::kF32, {1, kept, tokens, columns}));

@@ -6,6 +6,9 @@
 // after layernorm_pre and take part in both encoders. Only pairs of two padding tokens (padding
 // rows, and all rows of padding tiles) do not see each other.
 //
+// Padding rows that are alike are computed once (VisionRows) and their K and V repeated. A sequence
+// is the tokens of all tiles, tile after tile, then the padding rows, one of each tile by turns.
+//
 // `skip_padding_tiles` leaves padding tiles out altogether: less work for pictures of few tiles,
 // and other states for the real ones. An approximation that the operator asks for.
 #pragma once
@@ -22,13 +25,13 @@
 
 namespace tessera {
 
-// What lies between two slices of one picture. S = max_tiles * padded tokens.
+// What lies between two slices of one picture. S = max_tiles * padded tokens, N those of them that
+// are computed at most.
 struct VisionSlot {
-  Tensor hidden;  // [S, C_v]
+  Tensor states;  // [N, C_v * (1 + K)]: the state of now, then the listed intermediate ones, whole
+                  // states side by side
   Tensor shared;  // Q, K, V of a layer [S, 3 H D]; after the last layer the projected states [kept
                   // * P, C]
-  Tensor states;  // [S, C_v * (1 + K)]: final state, then the listed intermediate ones, whole
-                  // states side by side
   std::vector<uint8_t> padding;  // [S]
   int next_unit = 0;
 };
@@ -44,8 +47,8 @@ struct VisionWorkspace {
   Tensor normed, mixed, ff;
   Tensor patches;                 // [B, 3 ps ps]
   Tensor kv_rows;                 // [B, 2 G D]
-  std::vector<int32_t> iota;      // 0, 1, ..., S - 1
-  std::vector<int32_t> ones;      // class-token table's row of zeros
+  std::vector<int32_t> iota;      // 0, 1, ..., B - 1
+  std::vector<int32_t> rows;      // of the op at hand, capacity for B and S - N
   std::vector<int64_t> kv_slots;  // capacity for B
 
   size_t bytes() const;
@@ -70,9 +73,11 @@ class VisionModel {
  private:
   struct Run;  // the arguments of one Encode
 
-  void Embed(const Run& run, int tile) const;
-  void LastNorm(const Run& run, int tile) const;
+  void Embed(const Run& run, const VisionStep& step) const;
+  void EmbedPatches(const Run& run, int64_t tile_begin, int64_t tile_end) const;
+  void LastNorm(const Run& run, const VisionStep& step) const;
   void Layer(const Run& run, const VisionStep& step) const;
+  void RepeatPadding(const Run& run, int64_t computed) const;
   void KeepStates(const Run& run, int layer, int64_t row_begin, int64_t row_end) const;
   void Project(const Run& run, const VisionStep& step) const;
   void CrossKv(const Run& run, const VisionStep& step) const;

@@ -12,23 +12,22 @@ VisionSchedule::VisionSchedule(const VisionConfig& v, const TextConfig& t, int k
   TESSERA_CHECK(kept_tiles <= run_tiles && run_tiles <= v.max_tiles,
                 "run tiles: expected {}..{}, got {}", kept_tiles, v.max_tiles, run_tiles);
   const double hidden = v.hidden, width = double{1} * v.heads * v.head_dim;
-  const int64_t rows = int64_t{run_tiles} * v.padded_tokens();
+  const auto keys = static_cast<double>(run_tiles) * v.padded_tokens();
   const double qkv = 2 * hidden * 3 * width;
-  const double attention =
-      4 * static_cast<double>(rows) * width + 2 * width * hidden + 4 * hidden * v.intermediate;
-  const int64_t kept_rows = int64_t{kept_tiles} * v.padded_tokens();
+  const double attention = 4 * keys * width + 2 * width * hidden + 4 * hidden * v.intermediate;
   const int64_t kept_tokens = int64_t{kept_tiles} * v.tokens();
   const int layers = v.layers + v.global_layers;
 
   Add(VisionStage::kEmbed, 0, run_tiles, 2.0 * v.patches() * v.patch_elements() * hidden, 1);
   for (int layer = 0; layer < layers; ++layer) {
-    if (layer == v.layers) Add(VisionStage::kLastNorm, 0, run_tiles, 0, 1);
+    const int64_t rows = VisionRows(v, run_tiles, layer >= v.layers);
+    if (layer == v.layers) Add(VisionStage::kLastNorm, 0, rows, 0, block);
     Add(VisionStage::kQkv, layer, rows, qkv, block);
-    // After the last layer nobody reads the states of tiles that are not kept. Up to there all
-    // tiles read all others.
-    Add(VisionStage::kAttention, layer, layer == layers - 1 ? kept_rows : rows, attention, block);
+    // After the last layer nobody reads the states of padding and of tiles that are not kept. Up to
+    // there all tiles read all others.
+    Add(VisionStage::kAttention, layer, layer == layers - 1 ? kept_tokens : rows, attention, block);
   }
-  if (v.global_layers == 0) Add(VisionStage::kLastNorm, 0, kept_tiles, 0, 1);
+  if (v.global_layers == 0) Add(VisionStage::kLastNorm, 0, kept_tokens, 0, block);
   Add(VisionStage::kProject, 0, kept_tokens, 2.0 * v.output_dim() * t.hidden, block);
   const double kv = 2.0 * t.hidden * 2 * t.kv_heads * t.head_dim;
   for (int cross = 0; cross < static_cast<int>(t.cross_layers.size()); ++cross) {

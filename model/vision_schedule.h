@@ -18,10 +18,18 @@ enum class VisionStage : uint8_t {
   kEmbed,      // rows are tiles: patches, class token, position and tile embeddings, layernorm_pre
   kQkv,        // phase one of a layer: norm and Q, K, V
   kAttention,  // phase two: attention, output projection, MLP
-  kLastNorm,   // rows are tiles: layernorm_post and the post-tile embedding, between the encoders
-  kProject,    // rows are tokens of kept tiles without padding: states to cross-attention states
+  kLastNorm,   // layernorm_post and the post-tile embedding, between the encoders
+  kProject,    // rows are tokens of kept tiles: states to cross-attention states
   kCrossKv,    // the same rows: K and V of one cross-attention layer
 };
+
+// Rows of `tiles` tiles that a layer computes: the tokens, tile after tile, then the padding rows
+// that are not alike. Those of all tiles are alike in the local encoder: they start as zeros and
+// see the same keys. The post-tile embedding then tells tiles apart.
+inline int64_t VisionRows(const VisionConfig& vision, int tiles, bool global) {
+  const bool pads = vision.padded_tokens() > vision.tokens();
+  return int64_t{tiles} * vision.tokens() + (pads ? global ? tiles : 1 : 0);
+}
 
 struct VisionStep {
   VisionStage stage = VisionStage::kEmbed;

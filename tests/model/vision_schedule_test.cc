@@ -32,7 +32,7 @@ void CheckWhole(const VisionSchedule& schedule, const VisionConfig& v, int cross
       // K and V of all rows are there before the first row attends
       if (step.stage == VisionStage::kAttention) {
         EXPECT_EQ((done[{VisionStage::kQkv, step.layer}]),
-                  schedule.run_tiles() * v.padded_tokens());
+                  VisionRows(v, schedule.run_tiles(), step.layer >= v.layers));
       }
       EXPECT_EQ(unit >= schedule.cross_kv_begin(), step.stage == VisionStage::kCrossKv);
     }
@@ -40,8 +40,9 @@ void CheckWhole(const VisionSchedule& schedule, const VisionConfig& v, int cross
   EXPECT_DOUBLE_EQ(flops, schedule.flops());
   const int layers = v.layers + v.global_layers;
   for (int layer = 0; layer < layers; ++layer) {
-    const int tiles = layer == layers - 1 ? schedule.kept_tiles() : schedule.run_tiles();
-    EXPECT_EQ((done[{VisionStage::kAttention, layer}]), int64_t{tiles} * v.padded_tokens());
+    EXPECT_EQ((done[{VisionStage::kAttention, layer}]),
+              layer == layers - 1 ? int64_t{schedule.kept_tiles()} * v.tokens()
+                                  : VisionRows(v, schedule.run_tiles(), layer >= v.layers));
   }
   EXPECT_EQ((done[{VisionStage::kProject, 0}]), int64_t{schedule.kept_tiles()} * v.tokens());
   for (int layer = 0; layer < cross_layers; ++layer) {
