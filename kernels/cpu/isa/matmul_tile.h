@@ -26,8 +26,9 @@ template <typename V, typename Format, int kRows, int kPanels>
 TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
   using Type = typename Format::Type;
   // A weight line is prefetched this many steps of k ahead. The hardware prefetcher alone stops at
-  // each 4 KiB page.
+  // each 4 KiB page. Many rows of fp32 are mostly widened panels, which are near.
   constexpr int64_t kAhead = 48;
+  constexpr bool kFromMemory = kRows <= 2 || sizeof(Type) < sizeof(float);
   const Type* w = static_cast<const Type*>(tile.w) + first_panel * tile.panel_stride;
   const int64_t stride = tile.panel_stride;
   float* out = tile.acc + first_panel * kLanes;
@@ -44,7 +45,7 @@ TESSERA_INLINE void TileBody(const MatMulTile& tile, int first_panel) {
     V line[kPanels];
     Unroll<V, kPanels>([&](auto p) __attribute__((always_inline)) {
       line[p] = Format::Load(w + p * stride);
-      if constexpr (kRows <= 2) __builtin_prefetch(w + p * stride + kAhead * kLanes);
+      if constexpr (kFromMemory) __builtin_prefetch(w + p * stride + kAhead * kLanes);
     });
     Unroll<V, kRows>([&](auto r) __attribute__((always_inline)) {
       const V x = V::Set1(a[r][k]);
