@@ -12,8 +12,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
+#include "kernels/memory_use.h"
 #include "kernels/ops.h"
 
 namespace tessera {
@@ -103,15 +105,19 @@ class Backend {
   virtual int threads() const = 0;
   virtual std::string_view gemm() const { return "own kernels"; }  // whose matrix product it is
   virtual DeviceMemory device_memory() const { return {}; }
+  // What its memory is used for; empty where it keeps no accounts. From any thread.
+  virtual std::vector<MemoryAccount> memory() const { return {}; }
   virtual bool batch_invariant() const { return true; }   // a row's results do not depend on others
   virtual std::string_view graphs() const { return ""; }  // for the start table; empty: none
   // Set from the first failure of the device on: ops do nothing any more, and what was computed
   // since is of no use. Asked after Synchronize().
   virtual std::optional<Error> lost() const { return std::nullopt; }
 
-  // Zeroed memory, 64-byte aligned. RESOURCE_EXHAUSTED with the sizes if there is none.
-  virtual Result<Storage> Allocate(size_t bytes) = 0;
-  Result<Tensor> AllocateTensor(DType dtype, std::initializer_list<int64_t> shape);
+  // Zeroed memory, 64-byte aligned. RESOURCE_EXHAUSTED with the sizes if there is none. `use`: what
+  // it is accounted for as, where that is done.
+  virtual Result<Storage> Allocate(size_t bytes, MemoryUse use) = 0;
+  Result<Tensor> AllocateTensor(DType dtype, std::initializer_list<int64_t> shape,
+                                MemoryUse use = MemoryUse::kWorkspace);
   // Grows the scratch memory of the ops to what calls of at most this size need. Ops beyond it are
   // programmer errors.
   virtual Result<void> Reserve(const ScratchLimits& limits) = 0;
@@ -127,9 +133,10 @@ class Backend {
   virtual void OrderLanes(int /*earlier*/, int /*later*/) {}
   // The ops between the two come again and again with other arguments (a decode step of so many
   // rows): a device may keep them as one graph under `key`. Neither copies nor allocations in
-  // between.
+  // between. EndGraph() is false where it has no room for the graph: none of the ops has run, and
+  // they are to be queued once more, without the two.
   virtual void BeginGraph(int64_t /*key*/) {}
-  virtual void EndGraph() {}
+  [[nodiscard]] virtual bool EndGraph() { return true; }
 
   // Sources are stacked on axis 0 (n rows in all, same number of columns): fused QKV and gate-up
   // are n = 3 and n = 2. Codes are kept as they are where the format of the spec, or kAuto, has

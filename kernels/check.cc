@@ -1,6 +1,9 @@
 #include "kernels/check.h"
 
 #include <cstring>
+#include <iterator>
+
+#include "kernels/sampling.h"
 
 namespace tessera {
 
@@ -71,6 +74,17 @@ void ShapeCheck::Kv(const KvLayerView& kv) const {
                     geometry.dtype == DType::kBF16 || geometry.dtype == DType::kI8,
                 "{}: kv dtype: expected fp32, fp16, bf16 or int8, got {}", op_,
                 Name(geometry.dtype));
+}
+
+void ShapeCheck::Sample(const SampleArgs& args) {
+  View("logits", args.logits, "LV", DType::kF32);
+  Extent("rows", 'I', std::ssize(args.rows));
+  const int64_t rows = bound_['L' - 'A'], vocab = bound_['V' - 'A'];
+  TESSERA_CHECK(vocab <= kMaxSampleVocab, "{}: logits: expected a vocabulary of at most {}, got {}",
+                op_, kMaxSampleVocab, vocab);
+  for (const SampleRow& row : args.rows)
+    TESSERA_CHECK(row.logits_row >= 0 && row.logits_row < rows,
+                  "{}: rows: expected a row of {} of logits, got {}", op_, rows, row.logits_row);
 }
 
 void ShapeCheck::True(bool condition, const char* argument, const char* expected,

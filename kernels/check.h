@@ -14,6 +14,7 @@
 #include <span>
 
 #include "kernels/kv_view.h"
+#include "kernels/ops.h"
 #include "kernels/tensor.h"
 
 namespace tessera {
@@ -35,6 +36,8 @@ class ShapeCheck {
            int64_t drawn) const;
   void NotNull(const char* argument, const void* pointer) const;
   void Kv(const KvLayerView& kv) const;
+  // logits and rows of a draw: binds L, V and I.
+  void Sample(const SampleArgs& args);
   void True(bool condition, const char* argument, const char* expected, int64_t got) const;
 
   int64_t operator[](char letter) const { return bound_[letter - 'A']; }

@@ -2,8 +2,11 @@
 // backend is a shared library that is loaded here, so that one server binary runs everywhere.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -18,6 +21,11 @@ struct BackendOptions {
   bool pin_threads = false;           // CPU: each worker to a processor of its own
   DType operand_dtype = DType::kF32;  // --activations: fp32 or bf16; on CUDA fp32 means bf16
   bool batch_invariant = false;       // CUDA: results of a row do not depend on the batch
+  // CUDA: bytes of the device that graphs may take; 0: a 64th of it, at most 256 MiB.
+  int64_t graph_memory = 0;
+  // What happens while it runs and an operator should know, a line each, without an end. Called
+  // from the thread that calls ops.
+  std::function<void(std::string_view)> say = {};
 };
 
 // Errors: unknown name (INVALID_ARGUMENT with the list), a tier this machine lacks, a device that

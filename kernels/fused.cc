@@ -4,14 +4,15 @@
 
 namespace tessera {
 
-Result<Tensor> Backend::AllocateTensor(DType dtype, std::initializer_list<int64_t> shape) {
+Result<Tensor> Backend::AllocateTensor(DType dtype, std::initializer_list<int64_t> shape,
+                                       MemoryUse use) {
   size_t bytes = SizeOf(dtype);
   for (int64_t extent : shape) {
     TESSERA_CHECK(extent >= 0, "AllocateTensor: expected extents of at least 0, got {}", extent);
     if (__builtin_mul_overflow(bytes, static_cast<size_t>(extent), &bytes))
       return Fail(ErrorCode::kResourceExhausted, "tensor is larger than the address space");
   }
-  TESSERA_TRY(Storage storage, Allocate(bytes));
+  TESSERA_TRY(Storage storage, Allocate(bytes, use));
   const TensorView view = TensorView::Of(storage.get(), dtype, shape);
   return Tensor(std::move(storage), view);
 }

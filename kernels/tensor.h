@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <span>
@@ -100,11 +101,11 @@ struct TensorView {
 };
 
 // Bytes owned on a device, released by the deleter of the backend that made them. 64-byte aligned.
-using Storage = std::unique_ptr<void, void (*)(void*)>;
+using Storage = std::unique_ptr<void, std::function<void(void*)>>;
 
 class Tensor {
  public:
-  Tensor() : storage_(nullptr, [](void*) {}) {}
+  Tensor() = default;
   Tensor(Storage storage, TensorView view) : storage_(std::move(storage)), view_(view) {}
   Tensor(Tensor&&) = default;
   Tensor& operator=(Tensor&&) = default;

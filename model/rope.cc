@@ -92,8 +92,10 @@ Result<RopeTables> RopeTables::Make(Backend& backend, const RopeConfig& rope, in
   const auto half = static_cast<int64_t>(frequencies.inverse.size());
   RopeTables tables;
   tables.rotary_dim = head_dim;
-  TESSERA_TRY(tables.cos, backend.AllocateTensor(DType::kF32, {positions, half}));
-  TESSERA_TRY(tables.sin, backend.AllocateTensor(DType::kF32, {positions, half}));
+  for (Tensor* table : {&tables.cos, &tables.sin}) {
+    TESSERA_TRY(*table,
+                backend.AllocateTensor(DType::kF32, {positions, half}, MemoryUse::kWeights));
+  }
   // By blocks of positions, so that the host never holds a second copy of a long table
   constexpr int kBlock = 4096;
   std::vector<float> cosines, sines;

@@ -288,7 +288,8 @@ Result<void> Weights::AddVector(const Key& key, std::span<const BoundTensor> par
   int64_t rows = 0, columns = 1;
   for (const BoundTensor& part : parts) rows += part.expected.shape.front();
   if (parts.front().expected.shape.size() > 1) columns = parts.front().expected.shape.back();
-  TESSERA_TRY(Tensor tensor, backend.AllocateTensor(DType::kF32, {rows, columns}));
+  TESSERA_TRY(Tensor tensor,
+              backend.AllocateTensor(DType::kF32, {rows, columns}, MemoryUse::kWeights));
   constexpr size_t kPiece = size_t{1}
                             << 18;  // numbers held at a time: a big table is never there twice
   std::vector<float> values;

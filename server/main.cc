@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "kernels/factory.h"
 #include "model/model.h"
@@ -109,8 +110,11 @@ Result<Loaded> LoadRunner(const ServerOptions& options, const MemoryPlan& plan,
   runner.max_rows = plan.max_rows;
   runner.max_logits_rows = plan.max_logits_rows;
   runner.run_behind = backend->lanes() > 1;  // a device of its own computes: plan beside it
+  const Backend& of_runner = *backend;
   TESSERA_TRY(out.runner, MakeModelRunner(std::move(backend),
                                           std::shared_ptr<const Model>(std::move(model)), runner));
+  if (const std::vector<MemoryAccount> memory = of_runner.memory(); !memory.empty())
+    load.note(fmt::format("device memory, MiB: {}", MemoryText(memory)));
   return out;
 }
 
@@ -140,6 +144,10 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   backend_options.pin_threads = options.pin_threads;
   backend_options.operand_dtype = options.activations;
   backend_options.batch_invariant = options.batch_invariant;
+  if (Says(options, "warning"))
+    backend_options.say = [](std::string_view line) {
+      std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+    };
   std::string note;
   TESSERA_TRY(auto backend, MakeBackend(backend_options, &note));
   TESSERA_RETURN_IF_ERROR(CheckDTypes(options, *backend));

@@ -89,7 +89,9 @@ class CpuBackend final : public Backend {
   int threads() const override { return pool_.threads(); }
   int PinThreads() { return pool_.Pin(); }  // see ThreadPool::Pin
 
-  Result<Storage> Allocate(size_t bytes) override { return AllocateAligned(bytes, true); }
+  Result<Storage> Allocate(size_t bytes, MemoryUse) override {
+    return AllocateAligned(bytes, true);
+  }
   Result<void> Reserve(const ScratchLimits& limits) override;
   void CopyToHost(void* to, const TensorView& from) override;
   void CopyToDevice(const TensorView& to, const void* from) override;

@@ -28,7 +28,7 @@ class Scratch {
   }
 
  private:
-  Storage storage_{nullptr, [](void*) {}};
+  Storage storage_;
   size_t bytes_ = 0;
 };
 

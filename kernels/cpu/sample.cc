@@ -11,14 +11,8 @@ namespace tessera {
 
 void CpuBackend::Sample(const SampleArgs& args) {
   ShapeCheck check("Sample");
-  check.View("logits", args.logits, "LV", DType::kF32);
-  check.Extent("rows", 'I', std::ssize(args.rows));
+  check.Sample(args);
   check.Extent("results", 'I', std::ssize(args.results));
-  check.True(check['V'] <= kMaxSampleVocab, "logits", "a vocabulary of at most 4194304",
-             check['V']);
-  for (const SampleRow& row : args.rows)
-    check.True(row.logits_row >= 0 && row.logits_row < check['L'], "rows", "a row of logits",
-               row.logits_row);
   const auto vocab = static_cast<size_t>(check['V']);
   pool_.Run(check['I'], [&](int64_t i, int worker) {
     const SampleRow& row = args.rows[static_cast<size_t>(i)];

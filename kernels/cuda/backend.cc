@@ -13,11 +13,10 @@ namespace {
 
 constexpr size_t kBounceBytes = size_t{4} << 20;
 constexpr size_t kStageBytes = size_t{4} << 20;
-constexpr size_t kAlignment = 256;
-constexpr size_t kLanes = 2;        // text, and pictures beside it
-constexpr size_t kMostGraphs = 64;  // a graph of a large model takes a few MiB of the device
-
-void FreeDeviceMemory(void* memory) { cuda::Free(memory); }
+constexpr size_t kLanes = 2;  // text, and pictures beside it
+// Of the device, for graphs: one of a large model takes a few MiB. The K/V pool leaves a tenth of
+// the free memory by default (--gpu-memory-utilization), which is several times as much.
+constexpr size_t kGraphShare = 64, kMostGraphBytes = size_t{256} << 20;
 
 }  // namespace
 
@@ -37,10 +36,14 @@ Result<void> CudaBackend::Start(const BackendOptions& options) {
   lanes_.resize(kLanes);
   for (Lane& lane : lanes_) TESSERA_RETURN_IF_ERROR(MakeLane(lane));
   gemm_name_ = batch_invariant_ ? "own kernels, batch-invariant" : lanes_[0].gemm->name();
-  if (LaunchStatus status = AllocatePinned(kBounceBytes, &bounce_); !status.ok())
-    return Fail(
-        ErrorCode::kResourceExhausted, "no pinned host memory",
-        {.field = "bytes", .value = std::to_string(kBounceBytes), .detail = status.message});
+  TESSERA_TRY(bounce_, allocator_.Pinned(MemoryUse::kStaging, kBounceBytes,
+                                         "no pinned host memory for copies"));
+  const size_t graph_bytes = options.graph_memory > 0
+                                 ? static_cast<size_t>(options.graph_memory)
+                                 : std::min(kMostGraphBytes, props_.memory_bytes / kGraphShare);
+  graphs_ = std::make_unique<GraphCache>(allocator_, graph_bytes, options.say);
+  graphs_text_ = fmt::format("decode steps, one for each batch size, at most {:.1f} MiB",
+                             static_cast<double>(graph_bytes) / (1 << 20));
   return {};
 }
 
@@ -51,35 +54,30 @@ Result<void> CudaBackend::MakeLane(Lane& lane) {
   if (LaunchStatus status = CreateEvent(&lane.reached); !status.ok())
     return Fail(ErrorCode::kUnavailable, "the CUDA device makes no event",
                 {.field = "device", .detail = status.message});
-  TESSERA_TRY(lane.staging, Staging::Make(lane.stream, kStageBytes));
-  TESSERA_TRY(lane.gemm, MakeGemm(props_));
+  lane.scratch = std::make_unique<Arena>();
+  TESSERA_TRY(lane.staging, Staging::Make(allocator_, lane.stream, kStageBytes));
+  TESSERA_TRY(lane.gemm, MakeGemm(props_, allocator_));
   return {};
 }
 
 void CudaBackend::DestroyLane(Lane& lane) {
-  for (void* slice : lane.slices) DropSlice(slice);
-  lane.slices.clear();
   lane.staging.reset();
   lane.gemm.reset();
-  cuda::Free(lane.scratch);
+  lane.scratch.reset();
   if (lane.reached != nullptr) DestroyEvent(lane.reached);
   DestroyStream(lane.stream);
 }
 
 CudaBackend::~CudaBackend() {
-  if (capturing_) EndGraph();
-  for (const auto& [key, graph] : graphs_) DestroyGraph(graph);
+  if (capturing_) (void)EndGraph();
+  graphs_.reset();
   for (Lane& lane : lanes_) DestroyLane(lane);
   FreeDraws();
-  FreePinned(bounce_);
 }
 
-Result<Storage> CudaBackend::Allocate(size_t bytes) {
-  void* memory = nullptr;
-  if (LaunchStatus status = cuda::Allocate(std::max<size_t>(bytes, 1), &memory); !status.ok())
-    return OutOfDeviceMemory("out of device memory", bytes, status);
-  Storage storage(memory, &FreeDeviceMemory);
-  Zero(memory, bytes);
+Result<Storage> CudaBackend::Allocate(size_t bytes, MemoryUse use) {
+  TESSERA_TRY(Storage storage, allocator_.Device(use, bytes, "out of device memory"));
+  Zero(storage.get(), bytes);
   return storage;
 }
 
@@ -94,16 +92,7 @@ Result<void> CudaBackend::Reserve(const ScratchLimits& l) {
   const size_t bytes =
       std::max({AttentionScratchBytes(reserved_, props_), RowsScratchBytes(reserved_, props_),
                 MatMulScratchBytes(reserved_, props_)});
-  for (Lane& lane : lanes_) {
-    if (bytes <= lane.scratch_bytes) continue;
-    Check(cuda::Synchronize(lane.stream));
-    cuda::Free(lane.scratch);
-    lane.scratch = nullptr;
-    lane.scratch_bytes = 0;
-    if (LaunchStatus status = cuda::Allocate(bytes, &lane.scratch); !status.ok())
-      return OutOfDeviceMemory("out of device memory for scratch", bytes, status);
-    lane.scratch_bytes = bytes;
-  }
+  for (Lane& lane : lanes_) TESSERA_RETURN_IF_ERROR(lane.scratch->Reserve(allocator_, bytes));
   TESSERA_RETURN_IF_ERROR(ReserveDraws());
   if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));
   return {};
@@ -116,13 +105,14 @@ void CudaBackend::CopyToHost(void* to, const TensorView& from) {
   for (size_t done = 0; done < bytes; done += kBounceBytes) {
     const size_t piece = std::min(kBounceBytes, bytes - done);
     if (!failed())
-      Check(CopyToHostAsync(bounce_, static_cast<const char*>(from.data) + done, piece, stream()));
+      Check(CopyToHostAsync(bounce_.get(), static_cast<const char*>(from.data) + done, piece,
+                            stream()));
     if (!failed()) Check(cuda::Synchronize(stream()));
     if (failed()) {
       std::memset(static_cast<char*>(to) + done, 0, bytes - done);
       return;
     }
-    std::memcpy(static_cast<char*>(to) + done, bounce_, piece);
+    std::memcpy(static_cast<char*>(to) + done, bounce_.get(), piece);
   }
 }
 
@@ -132,8 +122,8 @@ void CudaBackend::CopyToDevice(const TensorView& to, const void* from) {
   const size_t bytes = static_cast<size_t>(to.size()) * SizeOf(to.dtype);
   for (size_t done = 0; done < bytes && !failed(); done += kBounceBytes) {
     const size_t piece = std::min(kBounceBytes, bytes - done);
-    std::memcpy(bounce_, static_cast<const char*>(from) + done, piece);
-    Check(CopyToDeviceAsync(static_cast<char*>(to.data) + done, bounce_, piece, stream()));
+    std::memcpy(bounce_.get(), static_cast<const char*>(from) + done, piece);
+    Check(CopyToDeviceAsync(static_cast<char*>(to.data) + done, bounce_.get(), piece, stream()));
     if (!failed()) Check(cuda::Synchronize(stream()));  // the bounce buffer is free again
   }
 }
@@ -163,27 +153,20 @@ void CudaBackend::OrderLanes(int earlier, int later) {
 // change.
 void CudaBackend::BeginGraph(int64_t key) {
   TESSERA_CHECK(!capturing_, "BeginGraph: expected no open graph");
+  if (failed() || !graphs_->Begin(key)) return;
   if (!failed()) Check(lane().staging->BeginCapture());
   if (!failed()) Check(BeginCapture(stream()));
   if (!failed()) capturing_ = key;
 }
 
-void CudaBackend::EndGraph() {
-  if (!capturing_) return;  // the device was lost before
+bool CudaBackend::EndGraph() {
+  if (!capturing_) return true;  // the ops were queued, or the device was lost before
   const int64_t key = *std::exchange(capturing_, std::nullopt);
   lane().staging->EndCapture();
-  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) {
-    const auto last = std::prev(graphs_.end());  // small batches come most often
-    DestroyGraph(last->second);
-    graphs_.erase(last);
-  }
-  Graph& graph = graphs_[key];
-  bool rebuilt = false;
-  Check(EndCapture(stream(), &graph, &rebuilt));
-  graphs_built_ += rebuilt ? 1 : 0;
-  if (failed()) return;
-  ++graphs_launched_;
-  Check(LaunchGraph(graph, stream()));
+  bool refused = false;
+  Check(graphs_->Launch(key, stream(), &refused));
+  if (refused) lane().staging->Forget();  // what was staged has not been copied
+  return !refused;
 }
 
 const void* CudaBackend::StageBytes(const void* data, size_t bytes) {
@@ -192,25 +175,12 @@ const void* CudaBackend::StageBytes(const void* data, size_t bytes) {
   return device;
 }
 
-void CudaBackend::ResetScratch() {
-  Lane& l = lane();
-  l.scratch_used = 0;
-  for (void* slice : l.slices) DropSlice(slice);
-  l.slices.clear();
-}
+void CudaBackend::ResetScratch() { lane().scratch->Reset(); }
 
 void* CudaBackend::ScratchBytes(const char* op, size_t bytes) {
-  Lane& l = lane();
-  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  TESSERA_CHECK(l.scratch_used + rounded <= l.scratch_bytes,
-                "{}: scratch: expected at most {} bytes (Reserve), got {} + {}", op,
-                l.scratch_bytes, l.scratch_used, bytes);
-  void* slice = nullptr;
-  if (failed()) return nullptr;
-  Check(Slice(l.scratch, l.scratch_used, bytes, &slice));
-  l.scratch_used += rounded;
-  if (slice != nullptr) l.slices.push_back(slice);
-  return slice;
+  void* piece = nullptr;
+  if (!failed()) Check(lane().scratch->Take(op, bytes, &piece));
+  return piece;
 }
 
 void CudaBackend::Zero(void* memory, size_t bytes) {

@@ -10,7 +10,6 @@
 
 #include <array>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,7 +17,9 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/device_allocator.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/graphs.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/staging.h"
@@ -58,7 +59,8 @@ class CudaBackend final : public Backend {
   DType operand_dtype() const override { return dtype_; }
   int threads() const override { return 1; }
 
-  Result<Storage> Allocate(size_t bytes) override;
+  Result<Storage> Allocate(size_t bytes, MemoryUse use) override;
+  Result<Storage> Allocate(size_t bytes) { return Allocate(bytes, MemoryUse::kWeights); }
   Result<void> Reserve(const ScratchLimits& limits) override;
   void CopyToHost(void* to, const TensorView& from) override;
   void CopyToDevice(const TensorView& to, const void* from) override;
@@ -67,9 +69,10 @@ class CudaBackend final : public Backend {
   void SelectLane(int lane) override;
   void OrderLanes(int earlier, int later) override;
   void BeginGraph(int64_t key) override;
-  void EndGraph() override;
+  [[nodiscard]] bool EndGraph() override;
   Result<std::unique_ptr<PackedMatrix>> Pack(std::span<const SourceMatrix> sources,
                                              const PackSpec& spec) override;
+  bool takes_codes() const override { return true; }
 
   // matmul.cc
   void MatMul(const MatMulArgs& args) override;
@@ -96,9 +99,10 @@ class CudaBackend final : public Backend {
 
   std::optional<Error> lost() const override;
   DeviceMemory device_memory() const override;
+  std::vector<MemoryAccount> memory() const override { return allocator_.Accounts(); }
   std::string_view gemm() const override { return gemm_name_; }
   bool batch_invariant() const override { return batch_invariant_; }
-  std::string_view graphs() const override { return "decode steps, one for each batch size"; }
+  std::string_view graphs() const override { return graphs_text_; }
 
   // ---- For the op files.
   Stream stream() const { return lane().stream; }
@@ -121,8 +125,8 @@ class CudaBackend final : public Backend {
   // Keeps the first error.
   void Check(const LaunchStatus& status);
   bool failed() const { return error_.has_value(); }
-  uint64_t graphs_built() const { return graphs_built_; }
-  uint64_t graphs_launched() const { return graphs_launched_; }
+  uint64_t graphs_built() const { return graphs_->built(); }
+  uint64_t graphs_launched() const { return graphs_->launched(); }
 
  private:
   // A stream and what ops on it use.
@@ -131,15 +135,13 @@ class CudaBackend final : public Backend {
     std::unique_ptr<Staging> staging;
     std::unique_ptr<Gemm> gemm;
     Event reached = nullptr;  // what another lane waits for
-    void* scratch = nullptr;
-    size_t scratch_bytes = 0, scratch_used = 0;
-    std::vector<void*> slices;
+    std::unique_ptr<Arena> scratch;
   };
 
   // A draw that was begun: its results on their way to the host.
   struct Draw {
     Event copied = nullptr;
-    SampleOutput* outputs = nullptr;  // pinned, draw_room_ of them
+    Storage outputs;  // pinned: SampleOutput, draw_room_ of them
     std::vector<SampleTask> tasks;
   };
 
@@ -158,23 +160,24 @@ class CudaBackend final : public Backend {
   void MoveRows(MoveKind kind, const TensorView& x, std::span<const int32_t> rows,
                 const TensorView& out);
 
+  const DeviceAllocator allocator_;
   DeviceProps props_;
-  std::string tier_, gemm_name_;
+  std::string tier_, gemm_name_, graphs_text_;
   DType dtype_ = DType::kBF16;
   bool batch_invariant_ = false;
   std::vector<Lane> lanes_;
   size_t current_ = 0;
-  void* bounce_ = nullptr;  // pinned, for copies from and to pageable memory
+  Storage bounce_;  // pinned, for copies from and to pageable memory
   ScratchLimits reserved_;
   std::array<Draw, kMostDraws> draws_;  // in turn
   uint64_t draws_begun_ = 0, draws_ended_ = 0;
-  int64_t draw_room_ = 0;                     // rows
+  int64_t draw_room_ = 0;  // rows
+  Storage drawn_storage_;
   int32_t* drawn_ = nullptr;                  // device: the ids of the last draw ...
   int64_t drawn_rows_ = 0, drawn_below_ = 0;  // ... their number, and the vocabulary they are of
   std::optional<LaunchStatus> error_;
-  std::map<int64_t, Graph> graphs_;  // at most kMostGraphs; the largest key gives way
+  std::unique_ptr<GraphCache> graphs_;
   std::optional<int64_t> capturing_;
-  uint64_t graphs_built_ = 0, graphs_launched_ = 0;
 };
 
 // Scratch that the op families need for calls of this size; each file defines its own.

@@ -4,12 +4,12 @@
 
 #include <fmt/format.h>
 
-#include "base/error.h"
 #include "kernels/cuda/runtime.h"
 
 namespace tessera::cuda {
 
 // Error numbers of cudart (driver_types.h).
+inline constexpr int kErrorMemoryAllocation = 2;
 inline constexpr int kErrorInsufficientDriver = 35;
 inline constexpr int kErrorNoDevice = 100;
 inline constexpr int kErrorNoKernelImage = 209;
@@ -44,18 +44,6 @@ inline LaunchStatus CheckArchitecture(const DeviceProps& found) {
   if (found.major >= kLeastMajor) return {};
   return {kErrorNoKernelImage, fmt::format("{} is sm_{}{}, sm_{}0 or later is needed", found.name,
                                            found.major, found.minor, kLeastMajor)};
-}
-
-// How much was wanted and how much there is.
-inline tl::unexpected<Error> OutOfDeviceMemory(Literal what, size_t bytes,
-                                               const LaunchStatus& status) {
-  MemoryInfo memory;
-  (void)ReadMemoryInfo(memory);
-  return Fail(ErrorCode::kResourceExhausted, what,
-              {.field = "bytes",
-               .limit = fmt::format("{} free of {}", memory.free, memory.total),
-               .value = std::to_string(bytes),
-               .detail = status.message});
 }
 
 }  // namespace tessera::cuda

@@ -4,7 +4,6 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
-#include "kernels/cuda/device_check.h"
 #include "kernels/cuda/sample_plan.h"
 #include "kernels/sampling.h"
 
@@ -16,19 +15,15 @@ Result<void> CudaBackend::ReserveDraws() {
   TESSERA_CHECK(draws_begun_ == draws_ended_, "Reserve: expected no draw under way");
   FreeDraws();
   const auto count = static_cast<size_t>(rows);
-  void* memory = nullptr;
-  if (LaunchStatus status = cuda::Allocate(count * sizeof(int32_t), &memory); !status.ok())
-    return OutOfDeviceMemory("out of device memory for drawn ids", count * sizeof(int32_t), status);
-  drawn_ = static_cast<int32_t*>(memory);
+  TESSERA_TRY(drawn_storage_, allocator_.Device(MemoryUse::kDraws, count * sizeof(int32_t),
+                                                "out of device memory for drawn ids"));
+  drawn_ = static_cast<int32_t*>(drawn_storage_.get());
   for (Draw& draw : draws_) {
-    LaunchStatus status = AllocatePinned(count * sizeof(SampleOutput), &memory);
-    if (status.ok()) draw.outputs = static_cast<SampleOutput*>(memory);
-    if (status.ok()) status = CreateEvent(&draw.copied);
-    if (!status.ok())
-      return Fail(ErrorCode::kResourceExhausted, "no pinned host memory for draws",
-                  {.field = "bytes",
-                   .value = std::to_string(count * sizeof(SampleOutput)),
-                   .detail = status.message});
+    TESSERA_TRY(draw.outputs, allocator_.Pinned(MemoryUse::kDraws, count * sizeof(SampleOutput),
+                                                "no pinned host memory for draws"));
+    if (LaunchStatus status = CreateEvent(&draw.copied); !status.ok())
+      return Fail(ErrorCode::kUnavailable, "the CUDA device makes no event",
+                  {.field = "device", .detail = status.message});
   }
   draw_room_ = rows;
   return {};
@@ -36,24 +31,17 @@ Result<void> CudaBackend::ReserveDraws() {
 
 void CudaBackend::FreeDraws() {
   for (Draw& draw : draws_) {
-    FreePinned(draw.outputs);
     if (draw.copied != nullptr) DestroyEvent(draw.copied);
     draw = {};
   }
-  cuda::Free(drawn_);
+  drawn_storage_.reset();
   drawn_ = nullptr;
   draw_room_ = drawn_rows_ = 0;
 }
 
 void CudaBackend::BeginSample(const SampleArgs& args) {
   ShapeCheck check("Sample");
-  check.View("logits", args.logits, "LV", DType::kF32);
-  check.Extent("rows", 'I', std::ssize(args.rows));
-  check.True(check['V'] <= kMaxSampleVocab, "logits", "a vocabulary of at most 4194304",
-             check['V']);
-  for (const SampleRow& row : args.rows)
-    check.True(row.logits_row >= 0 && row.logits_row < check['L'], "rows", "a row of logits",
-               row.logits_row);
+  check.Sample(args);
   check.True(check['I'] <= draw_room_, "rows", "at most what Reserve() made room for", check['I']);
   TESSERA_CHECK(draws_begun_ - draws_ended_ < kMostDraws,
                 "BeginSample: expected fewer than {} draws begun", kMostDraws);
@@ -84,8 +72,8 @@ void CudaBackend::BeginSample(const SampleArgs& args) {
       .vocab = static_cast<int32_t>(check['V'])};
   if (!failed()) Check(LaunchSample(params, stream()));
   if (!failed())
-    Check(CopyToHostAsync(draw.outputs, params.outputs, draw.tasks.size() * sizeof(SampleOutput),
-                          stream()));
+    Check(CopyToHostAsync(draw.outputs.get(), params.outputs,
+                          draw.tasks.size() * sizeof(SampleOutput), stream()));
   if (!failed()) Check(RecordEvent(draw.copied, stream()));
   lane().staging->Forget();  // the step ends here
 }
@@ -97,8 +85,9 @@ void CudaBackend::EndSample(std::span<SampleResult> results) {
                 draw.tasks.size(), results.size());
   if (results.empty()) return;
   if (!failed()) Check(SynchronizeEvent(draw.copied));
+  const auto* outputs = static_cast<const SampleOutput*>(draw.outputs.get());
   for (size_t i = 0; i < results.size(); ++i)
-    results[i] = SampleResultOf(failed() ? SampleOutput{} : draw.outputs[i], draw.tasks[i]);
+    results[i] = SampleResultOf(failed() ? SampleOutput{} : outputs[i], draw.tasks[i]);
 }
 
 void CudaBackend::Sample(const SampleArgs& args) {

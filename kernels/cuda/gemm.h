@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "kernels/cuda/device_allocator.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/dtype.h"
 
@@ -44,6 +45,6 @@ class Gemm {
 };
 
 // Errors: the library does not start, no memory for the workspace.
-Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps& props);
+Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps& props, const DeviceAllocator& allocator);
 
 }  // namespace tessera::cuda

@@ -7,7 +7,6 @@
 #include <map>
 #include <tuple>
 
-#include "kernels/cuda/device_check.h"
 #include "kernels/cuda/gemm.h"
 
 namespace tessera::cuda {
@@ -51,16 +50,15 @@ class CublasLtGemm final : public Gemm {
   ~CublasLtGemm() override {
     plans_.clear();
     if (handle_ != nullptr) (void)cublasLtDestroy(handle_);
-    cuda::Free(workspace_);
   }
 
-  Result<void> Start() {
+  Result<void> Start(const DeviceAllocator& allocator) {
     if (LaunchStatus status = Status(cublasLtCreate(&handle_), "start"); !status.ok())
       return Fail(ErrorCode::kUnavailable, "cuBLASLt does not start", {.detail = status.message});
     const size_t version = cublasLtGetVersion();
     name_ = fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
-    if (LaunchStatus status = cuda::Allocate(kWorkspaceBytes, &workspace_); !status.ok())
-      return OutOfDeviceMemory("out of device memory for cuBLASLt", kWorkspaceBytes, status);
+    TESSERA_TRY(workspace_, allocator.Device(MemoryUse::kScratch, kWorkspaceBytes,
+                                             "out of device memory for cuBLASLt"));
     return {};
   }
 
@@ -93,8 +91,8 @@ class CublasLtGemm final : public Gemm {
     const Plan& plan = *found->second;
     return Status(cublasLtMatmul(handle_, plan.operation.handle, &args.alpha, args.w, plan.w.handle,
                                  args.x, plan.x.handle, &beta, addend, plan.addend.handle, args.out,
-                                 plan.out.handle, &plan.algorithm, workspace_, kWorkspaceBytes,
-                                 reinterpret_cast<cudaStream_t>(stream)),
+                                 plan.out.handle, &plan.algorithm, workspace_.get(),
+                                 kWorkspaceBytes, reinterpret_cast<cudaStream_t>(stream)),
                   "product");
   }
 
@@ -155,16 +153,16 @@ class CublasLtGemm final : public Gemm {
   }
 
   cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
+  Storage workspace_;
   std::string name_;
   std::map<Key, std::unique_ptr<Plan>> plans_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps&) {
+Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps&, const DeviceAllocator& allocator) {
   auto gemm = std::make_unique<CublasLtGemm>();
-  TESSERA_RETURN_IF_ERROR(gemm->Start());
+  TESSERA_RETURN_IF_ERROR(gemm->Start(allocator));
   return gemm;
 }
 

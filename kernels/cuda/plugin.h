@@ -7,8 +7,9 @@
 
 namespace tessera::cuda {
 
-// Raised with every change of kernels/backend.h, ops.h or factory.h: both sides share C++ types.
-inline constexpr int kPluginVersion = 3;
+// Raised with every change of the headers that both sides share; tools/plugin_abi.py holds their
+// text to it.
+inline constexpr int kPluginVersion = 4;
 inline constexpr const char* kPluginSymbol = "TesseraCreateBackend";
 
 // 0: *backend is a new backend, owned by the caller. -1: *error says why not. Else: the library's

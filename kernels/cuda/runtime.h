@@ -75,9 +75,21 @@ LaunchStatus SynchronizeEvent(Event event);             // the host waits
 
 // Between Begin and End, what is queued on the stream is written down instead of run. EndCapture
 // makes `*graph` do it: a graph of equal shape (same kernels and copies in the same order) gets the
-// new arguments, another one is built anew; *rebuilt says which. Begin with nullptr in *graph.
+// new arguments, another one is built anew. Begin with nullptr in *graph.
+//
+// What a graph takes of the device is told when it is built. The driver has no figure of it
+// (cudaDeviceGetGraphMemAttribute counts what memory nodes allocate, of which there are none), so
+// it is what cudaMemGetInfo misses afterwards. That sees pages of 2 MiB, which graphs share: a node
+// counts as kGraphNodeBytes at the least, the size of its arguments (4 KiB until CUDA 12.1). In
+// emulation a node takes just that, of the emulated memory too. No memory for it is
+// kErrorMemoryAllocation (device_check.h), and the device is as it was.
+inline constexpr size_t kGraphNodeBytes = 4096;
+struct GraphBuild {
+  bool rebuilt = false;
+  size_t bytes = 0;  // where rebuilt
+};
 LaunchStatus BeginCapture(Stream stream);
-LaunchStatus EndCapture(Stream stream, Graph* graph, bool* rebuilt);
+LaunchStatus EndCapture(Stream stream, Graph* graph, GraphBuild* build);
 LaunchStatus LaunchGraph(Graph graph, Stream stream);
 void DestroyGraph(Graph graph);
 

@@ -2,6 +2,8 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "kernels/cuda/device_check.h"
 #include "kernels/cuda/runtime.h"
 
@@ -112,8 +114,8 @@ LaunchStatus BeginCapture(Stream stream) {
   return Status(cudaStreamBeginCapture(Of(stream), cudaStreamCaptureModeThreadLocal));
 }
 
-LaunchStatus EndCapture(Stream stream, Graph* graph, bool* rebuilt) {
-  *rebuilt = false;
+LaunchStatus EndCapture(Stream stream, Graph* graph, GraphBuild* build) {
+  *build = {};
   cudaGraph_t captured = nullptr;
   LaunchStatus status = Status(cudaStreamEndCapture(Of(stream), &captured));
   if (!status.ok()) return status;
@@ -128,8 +130,19 @@ LaunchStatus EndCapture(Stream stream, Graph* graph, bool* rebuilt) {
     }
   }
   if (executable == nullptr) {
-    *rebuilt = true;
+    size_t nodes = 0, before = 0, after = 0, total = 0;
+    (void)cudaGraphGetNodes(captured, nullptr, &nodes);
+    (void)cudaMemGetInfo(&before, &total);
     status = Status(cudaGraphInstantiate(&executable, captured, 0));
+    // What the first launch would allocate is allocated here, where it can be refused.
+    if (status.ok()) status = Status(cudaGraphUpload(executable, Of(stream)));
+    if (!status.ok() && executable != nullptr) {
+      (void)cudaGraphExecDestroy(executable);
+      executable = nullptr;
+    }
+    (void)cudaMemGetInfo(&after, &total);
+    build->rebuilt = true;
+    build->bytes = std::max(nodes * kGraphNodeBytes, before > after ? before - after : 0);
   }
   (void)cudaGraphDestroy(captured);
   return status;

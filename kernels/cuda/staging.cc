@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/cuda/device_check.h"
 
 namespace tessera::cuda {
 namespace {
@@ -26,18 +25,21 @@ uint64_t Hash(const void* data, size_t bytes) {
 
 }  // namespace
 
-Result<std::unique_ptr<Staging>> Staging::Make(Stream stream, size_t segment_bytes) {
+Result<std::unique_ptr<Staging>> Staging::Make(const DeviceAllocator& allocator, Stream stream,
+                                               size_t segment_bytes) {
   segment_bytes = (segment_bytes + kAlignment - 1) / kAlignment * kAlignment;
   std::unique_ptr<Staging> staging(new Staging(stream, segment_bytes));
   const size_t bytes = kSegments * segment_bytes;
-  void* pinned = nullptr;
-  LaunchStatus status = AllocatePinned(bytes, &pinned);
-  staging->pinned_ = static_cast<uint8_t*>(pinned);
-  if (status.ok()) status = cuda::Allocate(bytes, &staging->device_);
+  TESSERA_TRY(staging->pinned_storage_,
+              allocator.Pinned(MemoryUse::kStaging, bytes, "no pinned memory for copies"));
+  staging->pinned_ = static_cast<uint8_t*>(staging->pinned_storage_.get());
+  TESSERA_TRY(staging->device_, allocator.Device(MemoryUse::kStaging, bytes,
+                                                 "out of device memory for copies to it"));
   for (Segment& segment : staging->segments_) {
-    if (status.ok()) status = CreateEvent(&segment.left);
+    if (LaunchStatus status = CreateEvent(&segment.left); !status.ok())
+      return Fail(ErrorCode::kUnavailable, "the CUDA device makes no event",
+                  {.field = "device", .detail = status.message});
   }
-  if (!status.ok()) return OutOfDeviceMemory("no memory for copies to the device", bytes, status);
   return staging;
 }
 
@@ -46,8 +48,6 @@ Staging::~Staging() {
     for (const Piece& piece : segment.pieces) DropSlice(piece.device);
     if (segment.left != nullptr) DestroyEvent(segment.left);
   }
-  cuda::Free(device_);
-  FreePinned(pinned_);
 }
 
 LaunchStatus Staging::Enter(size_t next) {
@@ -108,7 +108,7 @@ LaunchStatus Staging::Stage(const void* data, size_t bytes, const void** out) {
   }
   const size_t offset = current_ * segment_bytes_ + used_;
   Piece piece{.hash = hash, .offset = used_, .bytes = bytes};
-  if (LaunchStatus status = Slice(device_, offset, bytes, &piece.device); !status.ok())
+  if (LaunchStatus status = Slice(device_.get(), offset, bytes, &piece.device); !status.ok())
     return status;
   segments_[current_].pieces.push_back(piece);
   used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cuda/device_allocator.h"
 #include "kernels/cuda/runtime.h"
 
 namespace tessera::cuda {
@@ -21,7 +22,8 @@ namespace tessera::cuda {
 class Staging {
  public:
   // `segment_bytes`: the largest piece. RESOURCE_EXHAUSTED where there is no memory.
-  static Result<std::unique_ptr<Staging>> Make(Stream stream, size_t segment_bytes);
+  static Result<std::unique_ptr<Staging>> Make(const DeviceAllocator& allocator, Stream stream,
+                                               size_t segment_bytes);
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -56,8 +58,8 @@ class Staging {
 
   const Stream stream_;
   const size_t segment_bytes_;
+  Storage pinned_storage_, device_;
   uint8_t* pinned_ = nullptr;
-  void* device_ = nullptr;
   std::array<Segment, kSegments> segments_;
   size_t current_ = 0;
   size_t used_ = 0;  // of the current segment

@@ -55,13 +55,13 @@ Result<PoolSizes> PlanPools(const ModelInfo& info, size_t bytes, int contexts, i
 Result<KvPool> KvPool::Make(Backend& backend, const ModelInfo& info, const PoolSizes& sizes) {
   KvPool pool;
   pool.sizes_ = sizes;
-  const auto add = [&](const KvGeometry& geometry, int pages,
+  const auto add = [&](const KvGeometry& geometry, int pages, MemoryUse use,
                        std::vector<KvLayerView>& layers) -> Result<void> {
     for (int layer = 0; layer < geometry.layers; ++layer) {
       KvLayerView view{.geometry = geometry};
       for (void** half : {&view.k, &view.v}) {
-        TESSERA_TRY(Tensor tensor,
-                    backend.AllocateTensor(geometry.dtype, {geometry.page_elements() * pages}));
+        TESSERA_TRY(Tensor tensor, backend.AllocateTensor(geometry.dtype,
+                                                          {geometry.page_elements() * pages}, use));
         *half = tensor.view().data;
         pool.storage_.push_back(std::move(tensor));
       }
@@ -69,9 +69,11 @@ Result<KvPool> KvPool::Make(Backend& backend, const ModelInfo& info, const PoolS
     }
     return {};
   };
-  TESSERA_RETURN_IF_ERROR(add(info.self_kv, sizes.self_pages, pool.views_.self));
+  TESSERA_RETURN_IF_ERROR(
+      add(info.self_kv, sizes.self_pages, MemoryUse::kSelfPages, pool.views_.self));
   if (info.has_vision())
-    TESSERA_RETURN_IF_ERROR(add(info.cross_kv, sizes.cross_pages, pool.views_.cross));
+    TESSERA_RETURN_IF_ERROR(
+        add(info.cross_kv, sizes.cross_pages, MemoryUse::kCrossPages, pool.views_.cross));
   return pool;
 }
 

@@ -185,10 +185,15 @@ class LocalModelRunner final : public ModelRunner {
     if (graph)
       backend_->BeginGraph(batch.rows() * (kMostGraphRows + 1) +
                            static_cast<int64_t>(batch.cross_rows.size()));
-    const AtEnd end([&] {
-      if (graph) backend_->EndGraph();
-    });
-    model_->Forward(*backend_, batch, pool_.views(), *workspace_, options_.probe);
+    bool queued = true;
+    {
+      const AtEnd end([&] {
+        if (graph) queued = backend_->EndGraph();
+      });
+      model_->Forward(*backend_, batch, pool_.views(), *workspace_, options_.probe);
+    }
+    if (!queued)  // there is no room for its graph
+      model_->Forward(*backend_, batch, pool_.views(), *workspace_, options_.probe);
   }
 
   // Pictures on a lane of their own; the pages that they write were given up in earlier steps. Text

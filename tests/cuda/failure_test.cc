@@ -3,16 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 #include <thread>
 
-#include "kernels/cuda/backend.h"
-#include "kernels/cuda/emulation/machine.h"
 #include "kernels/cuda/emulation/runtime_controls.h"
-#include "model/model.h"
 #include "server/engine/clock.h"
 #include "server/engine/engine.h"
-#include "server/engine/model_runner.h"
+#include "tests/cuda/served_model.h"
 #include "tests/support/answer.h"
 #include "tests/support/fake_runner.h"
 
@@ -23,52 +19,11 @@ using cuda::emulation::Call;
 constexpr auto kCalls = static_cast<size_t>(Call::kCount);
 using Counts = std::array<uint64_t, kCalls>;
 
-constexpr const char* kModel = "tests/model/data/mllama-odd";
-
 Counts CountCalls() {
   Counts counts{};
   for (size_t call = 0; call < kCalls; ++call)
     counts[call] = cuda::emulation::CallsOf(static_cast<Call>(call));
   return counts;
-}
-
-Result<std::unique_ptr<ModelRunner>> Load() {
-  TESSERA_TRY(std::unique_ptr<Backend> backend,
-              cuda::CudaBackend::Make({.device = "cuda-emulated"}));
-  TESSERA_TRY(std::shared_ptr<const Model> model,
-              LoadModel(kModel, *backend, {.kv_dtype = backend->activation_dtype()}));
-  ModelRunnerOptions options;
-  options.pools = {.self_pages = 64, .cross_pages = model->info().max_tiles * 4};
-  options.max_rows = 64;
-  options.max_logits_rows = 8;
-  options.run_behind = true;  // as the server runs a device
-  return MakeModelRunner(std::move(backend), std::move(model), options);
-}
-
-std::shared_ptr<PreparedRequest> Request(const ModelInfo& info, uint64_t seed, bool picture) {
-  std::mt19937_64 random(seed);
-  auto request = FakeRequest(seed, 12);
-  for (int32_t& id : request->prompt) {
-    do {
-      id = static_cast<int32_t>(random() % static_cast<uint64_t>(info.vocab_size));
-    } while (id == info.image_token_id);
-  }
-  request->end_ids.clear();
-  request->max_tokens = 3;
-  if (!picture) return request;
-  auto pixels = std::make_shared<MediaPixels>();
-  pixels->height = info.tile_height;
-  pixels->width = info.tile_width;
-  pixels->tiles_high = pixels->tiles_wide = pixels->used_tiles = pixels->aspect_ratio_id = 1;
-  pixels->tiles.resize(3 * static_cast<size_t>(pixels->height * pixels->width));
-  for (uint8_t& level : pixels->tiles) level = static_cast<uint8_t>(random());
-  for (auto& channel : pixels->lut) {
-    for (int level = 0; level < 256; ++level)
-      channel[static_cast<size_t>(level)] = static_cast<float>(level - 120) / 70.0f;
-  }
-  request->media.push_back({.digest = FakeDigest(seed), .pixels = std::move(pixels), .mark = 2});
-  request->prompt[2] = info.image_token_id;
-  return request;
 }
 
 // What became of a run.
@@ -84,7 +39,7 @@ Outcome LoadAndServe(const std::function<void()>& before_load,
   Outcome outcome;
   const SystemClock clock;
   before_load();
-  auto runner = Load();
+  auto runner = LoadServed();
   if (!runner) {
     EXPECT_FALSE(runner.error().Describe().empty());
     return outcome;
@@ -95,7 +50,8 @@ Outcome LoadAndServe(const std::function<void()>& before_load,
   std::vector<Reader> readers(3);
   std::vector<bool> accepted;
   for (size_t i = 0; i < readers.size(); ++i) {
-    const auto handle = engine.Submit(Request(engine.info(), i + 1, i != 1), readers[i].stream());
+    const auto handle = engine.Submit(ServedRequest(engine.info(), i + 1, {.picture = i != 1}),
+                                      readers[i].stream());
     accepted.push_back(handle.has_value());
     if (!handle) {
       EXPECT_EQ(handle.error().code, ErrorCode::kUnavailable);
@@ -201,7 +157,7 @@ TEST_F(DeviceFailure, EveryCallInTurn) {
 TEST_F(DeviceFailure, TooLittleMemoryIsOneLine) {
   for (const size_t bytes : {size_t{1} << 20, size_t{34} << 20, size_t{36} << 20}) {
     cuda::emulation::SetDeviceMemory(bytes);
-    const auto runner = Load();
+    const auto runner = LoadServed();
     if (!runner) {
       EXPECT_EQ(runner.error().code, ErrorCode::kResourceExhausted);
       EXPECT_EQ(runner.error().Describe().find('\n'), std::string::npos);
@@ -214,7 +170,7 @@ TEST_F(DeviceFailure, TooLittleMemoryIsOneLine) {
 
 TEST_F(DeviceFailure, NoDevice) {
   cuda::emulation::FailCall(Call::kOpenDevice, 1, cuda::emulation::kNoDevice, false);
-  const auto runner = Load();
+  const auto runner = LoadServed();
   ASSERT_FALSE(runner);
   EXPECT_EQ(runner.error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(runner.error().field, "device");

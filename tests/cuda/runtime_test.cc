@@ -113,12 +113,12 @@ TEST_F(Runtime, AWaitForOneStreamDoesNotRunTheOther) {
 TEST_F(Runtime, GraphsTakeNewArgumentsAndNewShapes) {
   Things t;
   Graph graph = nullptr;
-  bool rebuilt = false;
+  GraphBuild build;
   const auto capture = [&](uint8_t value, bool copy) {
     Good(BeginCapture(t.a));
     Good(FillAsync(t.x, value, 4, t.a));
     if (copy) Good(CopyOnDeviceAsync(t.y, t.x, 4, t.a));
-    Good(EndCapture(t.a, &graph, &rebuilt));
+    Good(EndCapture(t.a, &graph, &build));
   };
   const auto run = [&](const void* from) {
     Good(LaunchGraph(graph, t.a));
@@ -128,17 +128,17 @@ TEST_F(Runtime, GraphsTakeNewArgumentsAndNewShapes) {
   };
   Good(FillAsync(t.x, 9, 4, t.a));
   capture(1, true);
-  EXPECT_TRUE(rebuilt);
+  EXPECT_TRUE(build.rebuilt);
   Good(CopyToHostAsync(t.host, t.x, 4, t.a));
   Good(Synchronize(t.a));
   EXPECT_EQ(t.host[0], 0x09090909) << "capturing runs nothing";
   EXPECT_EQ(run(t.y), 0x01010101);
   EXPECT_EQ(run(t.y), 0x01010101);
   capture(2, true);
-  EXPECT_FALSE(rebuilt);
+  EXPECT_FALSE(build.rebuilt);
   EXPECT_EQ(run(t.y), 0x02020202);
   capture(3, false);
-  EXPECT_TRUE(rebuilt);
+  EXPECT_TRUE(build.rebuilt);
   EXPECT_EQ(run(t.x), 0x03030303);
   DestroyGraph(graph);
 }
@@ -146,12 +146,12 @@ TEST_F(Runtime, GraphsTakeNewArgumentsAndNewShapes) {
 TEST_F(Runtime, ACaptureRefusesWhatWaits) {
   Things t;
   Graph graph = nullptr;
-  bool rebuilt = false;
+  GraphBuild build;
   Good(BeginCapture(t.a));
   EXPECT_FALSE(Synchronize(t.a).ok());
   EXPECT_FALSE(RecordEvent(t.event, t.a).ok());
   EXPECT_FALSE(BeginCapture(t.a).ok());
-  Good(EndCapture(t.a, &graph, &rebuilt));
+  Good(EndCapture(t.a, &graph, &build));
   DestroyGraph(graph);
 }
 
@@ -212,7 +212,7 @@ TEST_F(Runtime, StagingKeepsEveryPiece) {
     emulation::SetRuntimeSeed(seed);
     Things t;
     {
-      const auto staging = std::move(Staging::Make(t.a, 1024).value());
+      const auto staging = std::move(Staging::Make({}, t.a, 1024).value());
       void* kept = nullptr;
       void* pinned = nullptr;
       constexpr int kPieces = 40;
@@ -237,7 +237,7 @@ TEST_F(Runtime, StagingKeepsEveryPiece) {
 // A segment holds what was asked for, to its last byte; so does that of a graph.
 TEST_F(Runtime, StagingTakesTheLargestPiece) {
   Things t;
-  const auto staging = std::move(Staging::Make(t.a, 1000).value());
+  const auto staging = std::move(Staging::Make({}, t.a, 1000).value());
   EXPECT_EQ(staging->segment_bytes(), 1024u);
   const std::vector<int32_t> values(256, 5);
   const void* device = nullptr;
@@ -251,7 +251,7 @@ TEST_F(Runtime, StagingTakesTheLargestPiece) {
 // In whichever segment they lie.
 TEST_F(Runtime, EqualContentsAreFoundInEverySegment) {
   Things t;
-  const auto staging = std::move(Staging::Make(t.a, 1024).value());
+  const auto staging = std::move(Staging::Make({}, t.a, 1024).value());
   const void* first[4] = {};
   const void* again = nullptr;
   for (int32_t piece = 0; piece < 4; ++piece)
@@ -272,7 +272,7 @@ TEST_F(Runtime, ContentsOfOneHashAreToldApart) {
     return hash ^ hash >> 29;
   };
   const std::vector<uint64_t> values = {1, 2}, others = {7, 2 ^ step(1) ^ step(7)};
-  const auto staging = std::move(Staging::Make(t.a, 4096).value());
+  const auto staging = std::move(Staging::Make({}, t.a, 4096).value());
   const void* first = nullptr;
   const void* second = nullptr;
   Good(staging->Stage(values.data(), 16, &first));
@@ -293,7 +293,7 @@ TEST_F(Runtime, ScratchThatIsLargeEnoughStays) {
 
 TEST_F(Runtime, EqualContentsAreCopiedOnceAStep) {
   Things t;
-  const auto staging = std::move(Staging::Make(t.a, 4096).value());
+  const auto staging = std::move(Staging::Make({}, t.a, 4096).value());
   const std::vector<int32_t> values = {1, 2, 3}, others = {1, 2, 4};
   const void* first = nullptr;
   const void* second = nullptr;

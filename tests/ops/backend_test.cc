@@ -147,11 +147,11 @@ TEST(Factory, RefusesByName) {
 TEST(Allocation, ZeroedAlignedAndRefused) {
   const auto backend = MakeBackend({.threads = 1}).value();
   for (size_t bytes : {size_t{0}, size_t{1}, size_t{100}, size_t{5} << 20}) {
-    const Storage storage = std::move(backend->Allocate(bytes).value());
+    const Storage storage = std::move(backend->Allocate(bytes, MemoryUse::kWeights).value());
     EXPECT_EQ(reinterpret_cast<uintptr_t>(storage.get()) % 64, 0u);
     for (size_t i = 0; i < bytes; ++i) ASSERT_EQ(static_cast<char*>(storage.get())[i], 0);
   }
-  const auto refused = backend->Allocate(size_t{1} << 60);
+  const auto refused = backend->Allocate(size_t{1} << 60, MemoryUse::kWeights);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
   EXPECT_FALSE(

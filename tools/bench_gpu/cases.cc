@@ -45,7 +45,7 @@ void AddProducts(const Shapes& s, const cuda::DeviceProps& props, std::vector<Ca
       const auto bytes = static_cast<double>((rows * k + n * k + rows * n) * kElement);
       const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(n * k);
       cases.push_back({name, "cuBLASLt", [=](Memory& memory) -> Work {
-                         auto made = cuda::MakeGemm(props);
+                         auto made = cuda::MakeGemm(props, cuda::DeviceAllocator());
                          if (!made)
                            return {.run = [error = made.error().Describe()](Stream) {
                              return cuda::LaunchStatus{1, error};

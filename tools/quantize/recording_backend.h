@@ -13,7 +13,7 @@
 
 namespace tessera::quantize {
 
-class RecordingBackend final : public Backend {
+class RecordingBackend : public Backend {
  public:
   explicit RecordingBackend(std::unique_ptr<Backend> to) : to_(std::move(to)) {}
 
@@ -30,7 +30,9 @@ class RecordingBackend final : public Backend {
   DType activation_dtype() const override { return to_->activation_dtype(); }
   DType operand_dtype() const override { return to_->operand_dtype(); }
   int threads() const override { return to_->threads(); }
-  Result<Storage> Allocate(size_t bytes) override { return to_->Allocate(bytes); }
+  Result<Storage> Allocate(size_t bytes, MemoryUse use) override {
+    return to_->Allocate(bytes, use);
+  }
   Result<void> Reserve(const ScratchLimits& limits) override { return to_->Reserve(limits); }
   void CopyToHost(void* data, const TensorView& from) override { to_->CopyToHost(data, from); }
   void CopyToDevice(const TensorView& view, const void* from) override {

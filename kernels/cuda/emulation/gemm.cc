@@ -166,7 +166,7 @@ class EmulatedGemm final : public Gemm {
 
 }  // namespace
 
-Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps&) {
+Result<std::unique_ptr<Gemm>> MakeGemm(const DeviceProps&, const DeviceAllocator&) {
   return std::make_unique<EmulatedGemm>();
 }
 

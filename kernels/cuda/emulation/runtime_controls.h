@@ -31,6 +31,7 @@ enum class Call : uint8_t {
   kSynchronizeEvent,
   kBeginCapture,
   kEndCapture,
+  kInstantiate,  // of a graph, where it is built
   kLaunchGraph,
   kLaunch,   // of a kernel: refused at once
   kGemm,     // refused at once
@@ -62,6 +63,7 @@ uint64_t CallsOf(Call call);                    // since the last ClearFailures(
 void SetDeviceProps(const DeviceProps& props);  // of the next OpenDevice
 DeviceProps DefaultDeviceProps();
 void SetDeviceMemory(size_t bytes);  // 0: as the host's
+uint64_t CountFrees();               // of device and pinned memory, since the process began
 Alive CountAlive();
 
 // For stand-ins of libraries: host code that runs in stream order. True where it is captured.
