@@ -3,7 +3,6 @@
 
 #include <array>
 
-#include "kernels/cuda/emulation/machine.h"
 #include "tests/cuda/host_ops.h"
 
 namespace tessera::cuda_test {
@@ -182,9 +181,6 @@ TEST_P(AttentionOps, LargestHeads) {
 
 // Pieces of 16 bytes wherever addresses and strides allow, and only there.
 TEST_P(AttentionOps, AlignedHeadsAreCopiedWhole) {
-  cuda::emulation::Machine& machine = cuda::emulation::machine();
-  const cuda::emulation::Options before = machine.options();
-  machine.set_options({.checked = true});
   Side s(backend(), GetParam());
   const Heads h{2, 1, 16};
   const KvLayerView kv = Pool(s, h, 16, 2, Slots(32));
@@ -196,24 +192,22 @@ TEST_P(AttentionOps, AlignedHeadsAreCopiedWhole) {
     const std::vector<SequenceRows> sequences = {
         {.row_count = static_cast<int32_t>(rows), .first_position = 4}};
     backend().Synchronize();
-    (void)machine.TakeReport();
-    backend().SelfAttention({.q = q,
-                             .kv = kv,
-                             .sequences = sequences,
-                             .pages = std::vector<int32_t>{1, 0},
-                             .scale = 0.3f,
-                             .out = out});
-    backend().Synchronize();
-    const cuda::emulation::Report report = machine.TakeReport();
-    EXPECT_TRUE(report.defects.empty());
-    return report.Find("SelfDecodeKernel").counters.copy_bytes;
+    return CopiedBytes("SelfDecodeKernel", [&] {
+      backend().SelfAttention({.q = q,
+                               .kv = kv,
+                               .sequences = sequences,
+                               .pages = std::vector<int32_t>{1, 0},
+                               .scale = 0.3f,
+                               .out = out});
+      backend().Synchronize();
+    });
   };
+  if (!copied(3, 0, 0)) GTEST_SKIP() << "the device does not count";
   EXPECT_GT(copied(3, 0, 0), 0u);
   EXPECT_GT(copied(3, 8, 8), 0u);
   EXPECT_GT(copied(1, 3, 0), 0u) << "of one row, the stride is nobody's concern";
   EXPECT_EQ(copied(3, 3, 0), 0u);
   EXPECT_EQ(copied(3, 4, 4), 0u) << "8 bytes into 16";
-  machine.set_options(before);
 }
 
 TEST_P(AttentionOpsDeathTest, RefusesRowsAndPagesThatAreNotThere) {

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 
 namespace tessera::cuda_test {
@@ -14,5 +16,8 @@ void SetOrder(uint64_t seed);  // of what streams leave open
 void BeginDevice();            // no failures, no findings; remembers what is alive
 void ExpectDeviceAsAtBegin();  // all that was made since BeginDevice() is gone
 void ExpectNoDefects();        // since the last call
+// Runs `body` with every detector on: the bytes that cp.async moved in kernels of this name.
+// Nothing on a real GPU, which does not say.
+std::optional<uint64_t> CopiedBytes(const std::string& kernel, const std::function<void()>& body);
 
 }  // namespace tessera::cuda_test

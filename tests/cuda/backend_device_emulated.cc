@@ -32,6 +32,18 @@ void ExpectDeviceAsAtBegin() {
   EXPECT_EQ(emulation::CountAlive(), AtBegin());
 }
 
+std::optional<uint64_t> CopiedBytes(const std::string& kernel, const std::function<void()>& body) {
+  emulation::Machine& machine = emulation::machine();
+  const emulation::Options before = machine.options();
+  machine.set_options({.checked = true});
+  (void)machine.TakeReport();
+  body();
+  const emulation::Report report = machine.TakeReport();
+  machine.set_options(before);
+  EXPECT_TRUE(report.defects.empty());
+  return report.Find(kernel).counters.copy_bytes;
+}
+
 void ExpectNoDefects() { EXPECT_TRUE(emulation::machine().TakeReport().defects.empty()); }
 
 }  // namespace tessera::cuda_test
