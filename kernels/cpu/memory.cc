@@ -13,9 +13,11 @@ Result<Storage> AllocateAligned(size_t bytes, bool zeroed) {
   const size_t alignment = bytes >= 2 * kHuge ? kHuge : 64;
   void* data = nullptr;
   if (bytes <= kMost) {
-    const size_t rounded = (bytes == 0 ? 64 : bytes + alignment - 1) / alignment * alignment;
-    data = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
-    if (data != nullptr && alignment == kHuge) madvise(data, rounded, MADV_HUGEPAGE);
+    const size_t rounded = (bytes == 0 ? 64 : bytes + 63) / 64 * 64;
+    if (posix_memalign(&data, alignment, rounded) != 0) data = nullptr;
+    // Whole huge pages alone: the end of one that is not used would be memory all the same, and a
+    // model of forty layers has hundreds of them.
+    if (data != nullptr && alignment == kHuge) madvise(data, bytes / kHuge * kHuge, MADV_HUGEPAGE);
   }
   if (data == nullptr)
     return Fail(ErrorCode::kResourceExhausted, "out of memory",
