@@ -265,9 +265,8 @@ void CpuBackend::MatMulQuant(const MatMulArgs& args, const cpu::CpuPackedMatrix&
     const int64_t columns = std::min<int64_t>(panels * kLanes, w.n() - column);
     const int64_t row = tile_begin * operand.tile_rows,
                   item_rows = std::min(rows, tile_end * operand.tile_rows) - row;
-    // Items are handed out in order: this thread's next is most likely as far on as there are
-    // threads.
-    const bool more = panel_group + threads() + 1 < item_groups;
+    // A thread's items stand side by side.
+    const bool more = panel_group + 2 < item_groups;
     const cpu::QuantItem work{
         kernels_.quant,
         layout,
@@ -278,7 +277,7 @@ void CpuBackend::MatMulQuant(const MatMulArgs& args, const cpu::CpuPackedMatrix&
         tile_end,
         parts,
         acc_stride,
-        more ? threads() * group_panels * layout.panel_bytes() : 0,
+        more ? group_panels * layout.panel_bytes() : 0,
         static_cast<float*>(args.out.data) + (row_begin + row) * args.out.stride[0] + column,
         args.out.stride[0],
         item_rows,

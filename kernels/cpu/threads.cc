@@ -30,7 +30,8 @@ bool SpinUntil(Done&& done) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, bool may_spin) : may_spin_(may_spin) {
+ThreadPool::ThreadPool(int threads, bool may_spin)
+    : may_spin_(may_spin), shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
   for (int worker = 1; worker < threads; ++worker)
     workers_.emplace_back([this, worker] { WorkerLoop(worker); });
 }
@@ -66,10 +67,14 @@ int ThreadPool::Pin() {
 }
 
 void ThreadPool::RunItems(int worker) {
-  for (;;) {
-    const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
-    if (item >= items_) return;
-    function_(context_, item, worker);
+  const int count = threads();
+  for (int i = 0; i < count; ++i) {
+    Share& share = shares_[static_cast<size_t>((worker + i) % count)];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t item = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (item >= share.end) break;
+      function_(context_, item, worker);
+    }
   }
 }
 
@@ -79,8 +84,12 @@ void ThreadPool::RunErased(int64_t items, Function function, void* context) {
     const std::lock_guard lock(mu_);
     function_ = function;
     context_ = context;
-    items_ = items;
-    next_.store(0, std::memory_order_relaxed);
+    const int count = threads();
+    for (int i = 0; i < count; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      share.next.store(items * i / count, std::memory_order_relaxed);
+      share.end = items * (i + 1) / count;
+    }
     open_ = true;
     job_.fetch_add(1, std::memory_order_release);
     wake = sleeping_ > 0;

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -34,7 +35,9 @@ class ThreadPool {
   int Pin();
 
   // body(item, worker) for every item in [0, items), worker in [0, threads()); returns when all are
-  // done. Items are handed out in ascending order. body must not throw and must not call Run.
+  // done. Every thread has a stretch of the items, which it takes in ascending order: what it wrote
+  // in one op is then mostly what it reads in the next, from its own cache. Who has done with that
+  // helps the others. body must not throw and must not call Run.
   template <typename Body>
   void Run(int64_t items, Body&& body) {
     if (items <= 0) return;
@@ -65,7 +68,6 @@ class ThreadPool {
   // Changed under mu_ while no worker is inside a job; read by workers inside one.
   Function function_ = nullptr;
   void* context_ = nullptr;
-  int64_t items_ = 0;
 
   // Guarded by mu_.
   std::mutex mu_;
@@ -76,8 +78,14 @@ class ThreadPool {
   int sleeping_ = 0;
   bool caller_sleeps_ = false;
 
+  // The stretch of one thread. `end` changes like function_.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};  // unclaimed
+    int64_t end = 0;
+  };
+  const std::unique_ptr<Share[]> shares_;  // one a thread
+
   alignas(64) std::atomic<uint64_t> job_{0};  // number of the latest job; spun on
-  alignas(64) std::atomic<int64_t> next_{0};  // next unclaimed item
   alignas(64) std::atomic<int> inside_{0};    // workers inside the job
 };
 
