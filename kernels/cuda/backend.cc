@@ -184,7 +184,7 @@ void* CudaBackend::ScratchBytes(const char* op, size_t bytes) {
 }
 
 void CudaBackend::Zero(void* memory, size_t bytes) {
-  if (!failed() && bytes > 0) Check(FillAsync(memory, 0, bytes, stream()));
+  if (!failed()) Check(FillAsync(memory, 0, bytes, stream()));
 }
 
 void CudaBackend::Check(const LaunchStatus& status) {
