@@ -104,6 +104,17 @@ TEST_P(Backend_, MemoryIsZeroedAndEnds) {
   EXPECT_FALSE(backend_->lost()) << "no memory is no loss of the device";
 }
 
+TEST_P(Backend_, KeepsTheFirstError) {
+  backend_->Check({});
+  EXPECT_FALSE(backend_->lost());
+  backend_->Check({700, "the first"});
+  backend_->Check({2, "a later one"});
+  backend_->Check({});
+  ASSERT_TRUE(backend_->lost());
+  EXPECT_EQ(backend_->lost()->code, ErrorCode::kUnavailable);
+  EXPECT_EQ(backend_->lost()->detail, "error 700: the first");
+}
+
 TEST_P(Backend_, PacksEveryType) {
   const int64_t n = 5, k = 13;  // stored as 16
   const Floats values = Random(n * k, 1);
