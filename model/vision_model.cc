@@ -303,7 +303,7 @@ void VisionModel::RepeatPadding(const Run& run, int64_t computed) const {
   const int64_t width = int64_t{config_->heads} * config_->head_dim;
   const int64_t token_rows = run.token_rows(*config_), alike = computed - token_rows;
   const int64_t count = run.sequence(*config_) - computed;
-  if (count == 0) return;
+  if (count == 0 || alike == 0) return;
   const TensorView kv = run.qkv(*config_).Columns(width, 2 * width);
   run.backend.GatherRows({.x = kv.Rows(token_rows, alike),
                           .rows = run.Rows(count, [&](int64_t i) { return i % alike; }),
