@@ -18,16 +18,16 @@ struct MatMulLaunch {
 
 // Step `step` of K into the stage at `base`: x, and behind it w.
 template <typename T, uint32_t kN, bool kAligned>
-TESSERA_DEVICE void LoadStage(const MatMulParams& p, uint32_t base, int32_t step, int64_t first_row,
-                              int32_t first_column, uint32_t rows) {
+TESSERA_DEVICE void LoadStage(const MatMulParams& p, uint32_t base, int32_t step,
+                              const TilePlace& place) {
   constexpr uint32_t kChunks = kTileK / 8;
-  LoadX<T, kAligned>(p, base, step, first_row, rows);
+  LoadX<T, kAligned>(p, base, step, place);
 #pragma unroll
   for (uint32_t i = 0; i < kN * kChunks / kMatMulThreads; ++i) {
     const uint32_t item = i * kMatMulThreads + thread_x();
     const uint32_t row = item / kChunks, chunk = item % kChunks;
     const int32_t column = step * static_cast<int32_t>(kTileK) + static_cast<int32_t>(chunk * 8);
-    const int32_t n = first_column + static_cast<int32_t>(row);
+    const int32_t n = place.first_column + static_cast<int32_t>(row);
     const bool inside = n < p.n && column < p.k_stored;
     cp_async16(ChunkAt(base + kTileM * kRowBytes, row, chunk),
                static_cast<const T*>(p.w) + int64_t{n} * p.k_stored + column, inside);
@@ -39,23 +39,13 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, kN == 64 ? 2 : 1) void MatMulKerne
   using Shape = Tile<kN>;
   DYN_SMEM(memory);
   const uint32_t base = smem_u32(memory);
-  const int64_t first_row = int64_t{block_x()} * kTileM;
-  const auto first_column = static_cast<int32_t>(block_y() * kN);
-  const int64_t rows_left = p.op.rows - first_row;
-  const uint32_t rows = rows_left < kTileM ? static_cast<uint32_t>(rows_left) : kTileM;
+  const TilePlace place = Shape::PlaceOf(p.op.rows);
   const int32_t steps = (p.op.k + static_cast<int32_t>(kTileK) - 1) / static_cast<int32_t>(kTileK);
-  const uint32_t warp_m = warp_id() % Shape::kWarpsM * Shape::kWarpM;
-  const uint32_t warp_n = warp_id() / Shape::kWarpsM * Shape::kWarpN;
-  // How many of this warp's fragments hold rows at all. Few rows are what decoding has.
-  const uint32_t warp_rows = rows > warp_m ? rows - warp_m : 0;
-  const uint32_t needed = (warp_rows + 15) / 16;
-  const uint32_t fragments = needed < Shape::kFragmentsM ? needed : Shape::kFragmentsM;
 
 #pragma unroll
   for (int32_t stage = 0; stage < static_cast<int32_t>(kStages) - 1; ++stage) {
     if (stage < steps)
-      LoadStage<T, kN, kAligned>(p.op, base + stage * Shape::kStageBytes, stage, first_row,
-                                 first_column, rows);
+      LoadStage<T, kN, kAligned>(p.op, base + stage * Shape::kStageBytes, stage, place);
     cp_async_commit();
   }
   float sums[Shape::kFragmentsM][Shape::kFragmentsN][4] = {};
@@ -65,32 +55,24 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, kN == 64 ? 2 : 1) void MatMulKerne
     sync_threads();
     const int32_t next = step + static_cast<int32_t>(kStages) - 1;
     if (next < steps)
-      LoadStage<T, kN, kAligned>(p.op, base + next % kStages * Shape::kStageBytes, next, first_row,
-                                 first_column, rows);
+      LoadStage<T, kN, kAligned>(p.op, base + next % kStages * Shape::kStageBytes, next, place);
     cp_async_commit();
-    if (fragments == 0) continue;
+    if (place.fragments == 0) continue;
     const uint32_t stage = base + step % kStages * Shape::kStageBytes;
     Fragments<kN> at[2];
-    at[0].Load(stage, stage + kTileM * kRowBytes, 0, warp_m, warp_n, fragments);
+    at[0].Load(stage, stage + kTileM * kRowBytes, 0, place);
 #pragma unroll
     for (uint32_t slice = 0; slice < kTileK / 16; ++slice) {
       if (slice + 1 < kTileK / 16)
-        at[(slice + 1) % 2].Load(stage, stage + kTileM * kRowBytes, slice + 1, warp_m, warp_n,
-                                 fragments);
-      const Fragments<kN>& now = at[slice % 2];
-#pragma unroll
-      for (uint32_t m = 0; m < Shape::kFragmentsM; ++m)
-        if (m < fragments)
-#pragma unroll
-          for (uint32_t n = 0; n < Shape::kFragmentsN; ++n)
-            mma_16x8x16<T>(sums[m][n], now.a[m], now.b[n]);
+        at[(slice + 1) % 2].Load(stage, stage + kTileM * kRowBytes, slice + 1, place);
+      at[slice % 2].template Multiply<T>(sums, place);
     }
   }
   // No copy is on its way: the last kStages - 1 groups are empty.
   sync_threads();  // the ring becomes the tile
-  StoreTile<kN>(base, sums, warp_m, warp_n, fragments);
+  StoreTile<kN>(base, sums, place);
   sync_threads();
-  FinishTile<Out, kN>(p.op, p.vectors != 0, nullptr, base, first_row, first_column, rows);
+  FinishTile<Out, kN>(p.op, p.vectors != 0, nullptr, base, place);
 }
 
 // Wide matrices take 128 columns a block. Narrow ones take 64, so that more blocks share the work

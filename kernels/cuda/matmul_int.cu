@@ -15,8 +15,6 @@
 namespace tessera::cuda {
 
 inline constexpr uint32_t kWarps = kMatMulThreads / kWarpSize;
-inline constexpr uint32_t kWordBytes = 128;  // of a strip's row of words
-inline constexpr uint32_t kWordStages = 2;   // a row of words lasts for two steps at least
 static_assert(kTileK == kIntStep && kWarps == kIntParts);
 
 struct IntLaunch {
@@ -33,26 +31,42 @@ TESSERA_DEVICE const float* RowScales(const MatMulIntParams& p) {
                                    static_cast<const uint8_t*>(p.weights) + p.layout.scales_at());
 }
 
-// Steps that a row of words lasts, as a power of two.
+// Rows of words that are in a warp's ring: those of kStages steps, each of which may be two.
 template <IntKind kKind>
-TESSERA_DEVICE int32_t WordSteps(int32_t log_group) {
-  return (IntTraits<kKind>::kWordGroups << log_group) / kIntStep;
-}
+inline constexpr uint32_t kWordStages = IntTraits<kKind>::kMinimum ? 8 : 4;
+static_assert(kStages <= 4);
 
-// The words of `strips` strips for `step` by the warp, a lane its own, where they are new: at the
-// first step of a row and at `first`.
+// The words of the `outputs` outputs from `strip` on into the warp's ring at `to`, a lane its own,
+// where they are new: those of `step` that no step from `first` on before it has.
 template <IntKind kKind>
 TESSERA_DEVICE void LoadWords(const IntLaunch& p, uint32_t to, int32_t step, int32_t first,
-                              int32_t strip, uint32_t strips, uint32_t strips_there) {
-  const int32_t lasts = WordSteps<kKind>(p.log_group), row = step / lasts;
-  if (step % lasts != 0 && step != first) return;
+                              int32_t strip, uint32_t outputs) {
+  const int32_t begin = step * kIntStep, last = WordRow<kKind>(begin + kIntStep - 1, p.log_group);
   const auto* words = static_cast<const uint8_t*>(p.op.weights) + p.op.layout.words_at();
-  to += static_cast<uint32_t>(row) % kWordStages * strips_there * kWordBytes;
-  for (uint32_t i = 0; i < strips; ++i) {
-    const int32_t s = strip + static_cast<int32_t>(i);
-    cp_async4(to + i * kWordBytes + lane_id() * 4,
-              words + (int64_t{s} * p.op.layout.word_rows() + row) * kWordBytes + lane_id() * 4,
-              s < p.op.layout.strips());
+  const int32_t output = strip * kIntStrip, quad = output / kIntQuad;
+  if (lane_id() >= outputs) return;
+  for (int32_t row = step == first ? WordRow<kKind>(begin, p.log_group)
+                                   : WordRow<kKind>(begin - 1, p.log_group) + 1;
+       row <= last; ++row) {
+    const int64_t word = (int64_t{quad} * p.op.layout.word_rows() + row) * kIntQuad +
+                         output % kIntQuad + static_cast<int32_t>(lane_id());
+    cp_async4(to + (static_cast<uint32_t>(row) % kWordStages<kKind> * outputs + lane_id()) * 4,
+              words + word * 4, strip < p.op.layout.strips());
+  }
+}
+
+// What holds the scales of `step` for the lane's output, out of a ring of the words of `outputs`
+// outputs; `at`: that of the first output of the lane's strip.
+template <IntKind kKind>
+TESSERA_DEVICE ScaleWords LanesWords(const IntLaunch& p, uint32_t at, int32_t step,
+                                     uint32_t outputs) {
+  if constexpr (IntTraits<kKind>::kGroups) {
+    return ScaleWordsOf<kKind>(step, p.log_group, [&](int32_t row) {
+      return lds<uint32_t>(
+          at + (static_cast<uint32_t>(row) % kWordStages<kKind> * outputs + lane_id() / 4) * 4);
+    });
+  } else {
+    return {};
   }
 }
 
@@ -60,6 +74,7 @@ TESSERA_DEVICE void LoadWords(const IntLaunch& p, uint32_t to, int32_t step, int
 
 inline constexpr uint32_t kFewStrips = 4;
 inline constexpr uint32_t kFewColumns = kFewStrips * kIntStrip;
+static_assert(kFewColumns == kIntQuad && kFewColumns == kWarpSize);
 inline constexpr uint32_t kFewPitch = kFewColumns + 8;  // fp32; as Tile::kPitch
 
 template <IntKind kKind, uint32_t kRows>
@@ -69,7 +84,7 @@ struct FewShape {
   static constexpr uint32_t kCodesAt = kStages * kXBytes;
   static constexpr uint32_t kWordsAt = kCodesAt + kStages * kCodeBytes;
   static constexpr uint32_t kWarpBytes =
-      kWordsAt + (IntTraits<kKind>::kGroups ? kWordStages * kFewStrips * kWordBytes : 0);
+      kWordsAt + (IntTraits<kKind>::kGroups ? kWordStages<kKind> * kFewColumns * 4 : 0);
   static constexpr uint32_t kSharedBytes = kWarps * kWarpBytes;
   static_assert(kWarps * kRows * kFewPitch * 4 <= kSharedBytes);
 };
@@ -106,7 +121,7 @@ TESSERA_DEVICE void LoadFew(const IntLaunch& p, uint32_t base, int32_t step, int
                s < p.op.layout.strips());
   }
   if constexpr (IntTraits<kKind>::kGroups)
-    LoadWords<kKind>(p, base + Shape::kWordsAt, step, first, strip, kFewStrips, kFewStrips);
+    LoadWords<kKind>(p, base + Shape::kWordsAt, step, first, strip, kFewColumns);
 }
 
 // The fragments of x of all four slices of a stage. Of up to 8 rows, the lower halves are zero and
@@ -157,20 +172,15 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 2) void FewKernel(IntLaunch p) {
     const uint32_t stage = static_cast<uint32_t>(step) % kStages;
     uint32_t a[4][4];
     LoadFewX<kRows>(base + stage * Shape::kXBytes, a);
-    uint32_t words_at = base + Shape::kWordsAt + lane_id() * 4;
-    if constexpr (IntTraits<kKind>::kGroups)
-      words_at += static_cast<uint32_t>(step / WordSteps<kKind>(p.log_group)) % kWordStages *
-                  kFewStrips * kWordBytes;
 #pragma unroll
     for (uint32_t s = 0; s < kFewStrips; ++s) {
       const auto words = lds<Words>(base + Shape::kCodesAt + stage * Shape::kCodeBytes +
                                     s * IntTraits<kKind>::kUnitBytes +
                                     lane_id() * static_cast<uint32_t>(sizeof(Words)));
-      uint32_t scale_word = 0;
-      if constexpr (IntTraits<kKind>::kGroups)
-        scale_word = lds<uint32_t>(words_at + s * kWordBytes);
+      const ScaleWords scales =
+          LanesWords<kKind>(p, base + Shape::kWordsAt + s * kIntStrip * 4, step, kFewColumns);
       uint32_t b[4][2];
-      DecodeUnit<T, kKind>(words, scale_word, step, p.log_group, b);
+      DecodeUnit<T, kKind>(words, scales, step, p.log_group, b);
 #pragma unroll
       for (uint32_t slice = 0; slice < 4; ++slice) mma_16x8x16<T>(sums[s], a[slice], b[slice]);
     }
@@ -215,22 +225,23 @@ struct ManyShape {
   static constexpr uint32_t kTileBytes = kManyColumns * kRowBytes;
   static constexpr uint32_t kCodesAt = kStages * kXBytes;
   static constexpr uint32_t kWordsAt = kCodesAt + kStages * kCodeBytes;
+  static constexpr uint32_t kRingBytes = kWordStages<kKind> * kIntStrip * 4;  // of a warp's words
   static constexpr uint32_t kTilesAt =
-      kWordsAt + (IntTraits<kKind>::kGroups ? kWordStages * kWarps * kWordBytes : 0);
+      kWordsAt + (IntTraits<kKind>::kGroups ? kWarps * kRingBytes : 0);
   static constexpr uint32_t kSharedBytes = kTilesAt + 2 * kTileBytes;
   static_assert(kTileM * Tile<kManyColumns>::kPitch * 4 <= kSharedBytes);
 };
 
 template <typename T, IntKind kKind>
-TESSERA_DEVICE void LoadMany(const IntLaunch& p, uint32_t base, int32_t step, int64_t first_row,
-                             int32_t strip, uint32_t rows) {
+TESSERA_DEVICE void LoadMany(const IntLaunch& p, uint32_t base, int32_t step, int32_t strip,
+                             const TilePlace& place) {
   using Shape = ManyShape<kKind>;
   constexpr uint32_t kUnit = IntTraits<kKind>::kUnitBytes;
   const uint32_t stage = static_cast<uint32_t>(step) % kStages;
   if (p.aligned != 0) {
-    LoadX<T, true>(p.op.op, base + stage * Shape::kXBytes, step, first_row, rows);
+    LoadX<T, true>(p.op.op, base + stage * Shape::kXBytes, step, place);
   } else {
-    LoadX<T, false>(p.op.op, base + stage * Shape::kXBytes, step, first_row, rows);
+    LoadX<T, false>(p.op.op, base + stage * Shape::kXBytes, step, place);
   }
   if (lane_id() * 16 < kUnit)
     cp_async16(
@@ -239,7 +250,8 @@ TESSERA_DEVICE void LoadMany(const IntLaunch& p, uint32_t base, int32_t step, in
             (int64_t{strip} * p.op.layout.steps() + step) * kUnit + lane_id() * 16,
         strip < p.op.layout.strips());
   if constexpr (IntTraits<kKind>::kGroups)
-    LoadWords<kKind>(p, base + Shape::kWordsAt + warp_id() * kWordBytes, step, 0, strip, 1, kWarps);
+    LoadWords<kKind>(p, base + Shape::kWordsAt + warp_id() * Shape::kRingBytes, step, 0, strip,
+                     kIntStrip);
 }
 
 // The warp's unit of this step into its 8 rows of the tile.
@@ -250,16 +262,10 @@ TESSERA_DEVICE void DecodeToTile(const IntLaunch& p, uint32_t base, int32_t step
   const auto words = lds<Words>(
       base + Shape::kCodesAt + static_cast<uint32_t>(step) % kStages * Shape::kCodeBytes +
       warp_id() * IntTraits<kKind>::kUnitBytes + lane_id() * static_cast<uint32_t>(sizeof(Words)));
-  uint32_t scale_word = 0;
-  if constexpr (IntTraits<kKind>::kGroups)
-    scale_word = lds<uint32_t>(
-        base + Shape::kWordsAt +
-        (static_cast<uint32_t>(step / WordSteps<kKind>(p.log_group)) % kWordStages * kWarps +
-         warp_id()) *
-            kWordBytes +
-        lane_id() * 4);
+  const ScaleWords scales = LanesWords<kKind>(
+      p, base + Shape::kWordsAt + warp_id() * Shape::kRingBytes, step, kIntStrip);
   uint32_t b[4][2];
-  DecodeUnit<T, kKind>(words, scale_word, step, p.log_group, b);
+  DecodeUnit<T, kKind>(words, scales, step, p.log_group, b);
   const uint32_t tile =
       base + Shape::kTilesAt + static_cast<uint32_t>(step) % 2 * Shape::kTileBytes;
   const uint32_t row = warp_id() * kIntStrip + lane_id() / 4, in_chunk = lane_id() % 4 * 4;
@@ -275,21 +281,13 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 1) void ManyKernel(IntLaunch p) {
   DYN_SMEM(memory);
   const MatMulParams& op = p.op.op;
   const uint32_t base = smem_u32(memory);
-  const int64_t first_row = int64_t{block_x()} * kTileM;
-  const auto first_column = static_cast<int32_t>(block_y() * kManyColumns);
-  const int32_t strip = first_column / kIntStrip + static_cast<int32_t>(warp_id());
-  const int64_t rows_left = op.rows - first_row;
-  const uint32_t rows = rows_left < kTileM ? static_cast<uint32_t>(rows_left) : kTileM;
+  const TilePlace place = Block::PlaceOf(op.rows);
+  const int32_t strip = place.first_column / kIntStrip + static_cast<int32_t>(warp_id());
   const int32_t steps = p.op.layout.steps(), part = p.op.layout.part_steps();
-  const uint32_t warp_m = warp_id() % Block::kWarpsM * Block::kWarpM;
-  const uint32_t warp_n = warp_id() / Block::kWarpsM * Block::kWarpN;
-  const uint32_t warp_rows = rows > warp_m ? rows - warp_m : 0;
-  const uint32_t needed = (warp_rows + 15) / 16;
-  const uint32_t fragments = needed < Block::kFragmentsM ? needed : Block::kFragmentsM;
 
 #pragma unroll
   for (int32_t i = 0; i < static_cast<int32_t>(kStages) - 1; ++i) {
-    if (i < steps) LoadMany<T, kKind>(p, base, i, first_row, strip, rows);
+    if (i < steps) LoadMany<T, kKind>(p, base, i, strip, place);
     cp_async_commit();
   }
   float total[Block::kFragmentsM][Block::kFragmentsN][4] = {};
@@ -302,21 +300,16 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 1) void ManyKernel(IntLaunch p) {
     // Tile and x are there for every thread, and the stage to be filled has been read.
     sync_threads();
     const int32_t next = step + static_cast<int32_t>(kStages) - 1;
-    if (next < steps) LoadMany<T, kKind>(p, base, next, first_row, strip, rows);
+    if (next < steps) LoadMany<T, kKind>(p, base, next, strip, place);
     cp_async_commit();
     const uint32_t x = base + static_cast<uint32_t>(step) % kStages * Shape::kXBytes;
     const uint32_t w = base + Shape::kTilesAt + static_cast<uint32_t>(step) % 2 * Shape::kTileBytes;
 #pragma unroll
     for (uint32_t slice = 0; slice < kTileK / 16; ++slice) {
-      if (fragments == 0) break;
+      if (place.fragments == 0) break;
       Fragments<kManyColumns> now;
-      now.Load(x, w, slice, warp_m, warp_n, fragments);
-#pragma unroll
-      for (uint32_t m = 0; m < Block::kFragmentsM; ++m)
-        if (m < fragments)
-#pragma unroll
-          for (uint32_t n = 0; n < Block::kFragmentsN; ++n)
-            mma_16x8x16<T>(sums[m][n], now.a[m], now.b[n]);
+      now.Load(x, w, slice, place);
+      now.template Multiply<T>(sums, place);
     }
     if (--left > 0 && step + 1 < steps) continue;
     left = part;
@@ -332,14 +325,13 @@ TESSERA_KERNEL TESSERA_BOUNDS(kMatMulThreads, 1) void ManyKernel(IntLaunch p) {
   }
   // No copy is on its way: the last kStages - 1 groups are empty.
   sync_threads();  // the ring becomes the tile of sums
-  StoreTile<kManyColumns>(base, total, warp_m, warp_n, fragments);
+  StoreTile<kManyColumns>(base, total, place);
   sync_threads();
   const float* scales = RowScales(p.op);
   if (p.out_fp32 != 0) {
-    FinishTile<float, kManyColumns>(op, p.vectors != 0, scales, base, first_row, first_column,
-                                    rows);
+    FinishTile<float, kManyColumns>(op, p.vectors != 0, scales, base, place);
   } else {
-    FinishTile<T, kManyColumns>(op, p.vectors != 0, scales, base, first_row, first_column, rows);
+    FinishTile<T, kManyColumns>(op, p.vectors != 0, scales, base, place);
   }
 }
 
@@ -415,21 +407,23 @@ TESSERA_KERNEL TESSERA_BOUNDS(kEmbeddingThreads, 8) void EmbeddingIntKernel(Embe
                                                (int64_t{strip} * layout.steps() + step) * kUnit +
                                                (static_cast<uint32_t>(g) * 4 + t) * sizeof(Words)));
   float row_scale = 1.0f;
-  uint32_t scale_word = 0;
+  ScaleWords scales;
   if constexpr (!IntTraits<kKind>::kGroups) {
     row_scale = ldg(reinterpret_cast<const float*>(weights + layout.scales_at()) + row);
   } else if (inside) {
-    const int64_t word_row =
-        int64_t{strip} * layout.word_rows() + step / WordSteps<kKind>(p.log_group);
-    scale_word = ldg(reinterpret_cast<const uint32_t*>(weights + layout.words_at()) +
-                     word_row * 32 + g * 4 + static_cast<int32_t>(t));
+    const auto* scale_words = reinterpret_cast<const uint32_t*>(weights + layout.words_at()) +
+                              int64_t{row / kIntQuad} * layout.word_rows() * kIntQuad +
+                              row % kIntQuad;
+    scales = ScaleWordsOf<kKind>(step, p.log_group, [&](int32_t word_row) {
+      return ldg(scale_words + int64_t{word_row} * kIntQuad);
+    });
   }
   GroupScale group{1.0f, 0.0f};
 #pragma unroll
   for (uint32_t slice = 0; slice < 4; ++slice) {
     if constexpr (IntTraits<kKind>::kGroups)
       if (slice % 2 == 0)
-        group = ScaleOf<kKind>(scale_word,
+        group = ScaleOf<kKind>(scales.half[slice / 2],
                                (step * kIntStep + static_cast<int32_t>(slice * 16)) >> p.log_group);
     float w[4];
     DecodeFour<kKind>(SliceWord<kKind>(words, slice), group, w);

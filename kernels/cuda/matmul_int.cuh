@@ -15,7 +15,6 @@ struct IntTraits {
   static constexpr bool kGroups = kKind != IntKind::kInt8;
   static constexpr bool kMinimum = kKind == IntKind::kInt4Minimum;
   static constexpr uint32_t kUnitBytes = kBits * 64;
-  static constexpr int32_t kWordGroups = kMinimum ? 4 : 8;
 };
 
 TESSERA_DEVICE float BitsToFloat(uint32_t bits) { return __builtin_bit_cast(float, bits); }
@@ -25,19 +24,21 @@ struct GroupScale {
   float scale, shift;
 };
 
-// Of group `group` of this lane's output, out of the row of words that holds it: `word` is the
-// lane's own. The whole warp calls.
+// The row of words that holds the group of `column`. `log_group`: log2 of the columns that share a
+// scale.
+template <IntKind kKind>
+TESSERA_DEVICE int32_t WordRow(int32_t column, int32_t log_group) {
+  return column >> log_group >> (IntTraits<kKind>::kMinimum ? 0 : 1);
+}
+
+// Of group `group`, out of the word that holds it.
 template <IntKind kKind>
 TESSERA_DEVICE GroupScale ScaleOf(uint32_t word, int32_t group) {
-  const uint32_t first = lane_id() / 4 * 4;
-  const auto in_row = static_cast<uint32_t>(group % IntTraits<kKind>::kWordGroups);
   if constexpr (IntTraits<kKind>::kMinimum) {
-    const uint32_t both = shfl_idx(word, first + in_row);
-    const float scale = BitsToFloat(both << 16), minimum = BitsToFloat(both & 0xffff0000u);
+    const float scale = BitsToFloat(word << 16), minimum = BitsToFloat(word & 0xffff0000u);
     return {scale, fma_rn(-128.0f, scale, minimum)};
   } else {
-    const uint32_t two = shfl_idx(word, first + in_row / 2);
-    const float scale = BitsToFloat(in_row % 2 == 0 ? two << 16 : two & 0xffff0000u);
+    const float scale = BitsToFloat(group % 2 == 0 ? word << 16 : word & 0xffff0000u);
     return {scale, IntTraits<kKind>::kBits == 4 ? -136.0f * scale : 0.0f};
   }
 }
@@ -87,18 +88,35 @@ struct IntWords<IntKind::kInt4Minimum> {
   using Type = uint2;
 };
 
-// b of slices 0 to 3 of a unit: its codes, and the words of its groups' row. `log_group`: log2 of
-// the columns that share a scale. The whole warp calls.
+// What holds the scales of the two halves of a step, of one output.
+struct ScaleWords {
+  uint32_t half[2] = {};
+};
+
+// Those of `step`; `load` gives the output's word of a row of words.
+template <IntKind kKind, typename Load>
+TESSERA_DEVICE ScaleWords ScaleWordsOf(int32_t step, int32_t log_group, const Load& load) {
+  ScaleWords words;
+  words.half[0] = load(WordRow<kKind>(step * kIntStep, log_group));
+  // Without minima a row of words lasts for a whole step.
+  words.half[1] = IntTraits<kKind>::kMinimum
+                      ? load(WordRow<kKind>(step * kIntStep + kIntStep / 2, log_group))
+                      : words.half[0];
+  return words;
+}
+
+// b of slices 0 to 3 of a unit: its codes, and what holds its scales.
 template <typename T, IntKind kKind>
-TESSERA_DEVICE void DecodeUnit(const typename IntWords<kKind>::Type& words, uint32_t scale_word,
-                               int32_t step, int32_t log_group, uint32_t (&b)[4][2]) {
+TESSERA_DEVICE void DecodeUnit(const typename IntWords<kKind>::Type& words,
+                               const ScaleWords& scales, int32_t step, int32_t log_group,
+                               uint32_t (&b)[4][2]) {
   GroupScale group{1.0f, 0.0f};
 #pragma unroll
   for (uint32_t slice = 0; slice < 4; ++slice) {
     if constexpr (IntTraits<kKind>::kGroups)
       if (slice % 2 == 0)
-        group =
-            ScaleOf<kKind>(scale_word, (step * 64 + static_cast<int32_t>(slice * 16)) >> log_group);
+        group = ScaleOf<kKind>(scales.half[slice / 2],
+                               (step * kIntStep + static_cast<int32_t>(slice * 16)) >> log_group);
     float w[4];
     DecodeFour<kKind>(SliceWord<kKind>(words, slice), group, w);
     b[slice][0] = pack2<T>(w[0], w[1]);

@@ -17,11 +17,12 @@
 //         first slice, 2, 6, 3, 7 of the second, so that one shift and one mask give two codes in
 //         the halves of a word
 //   units  [strips][steps], K padded to 64
-//   groups [strips][rows of words][lane] words of two bf16: scale and minimum of group 4 r + t, or,
-//         without minima, the scales of groups 8 r + 2 t and the next
+//   groups [quads of strips][rows of words][32 outputs] words of two bf16: scale and minimum of
+//         group r, or, without minima, the scales of groups 2 r and 2 r + 1
 //   rows   [strips * 8] fp32, where a row has one scale
-// A step of a strip is whole 32-byte sectors: 512 or 256 bytes of codes, and 128 bytes of scales
-// that last for 2 (int4 with minima in groups of 32) to 16 steps.
+// A step of a strip is whole 32-byte sectors: 512 or 256 bytes of codes, and 32 of scales, which
+// last for half a step (int4 with minima in groups of 32) to 4 steps. So short a row of words is
+// what the parts of K need: one that lasts longer would be read by several parts.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +34,7 @@ namespace tessera::cuda {
 
 inline constexpr int32_t kIntStep = 64;  // k
 inline constexpr int32_t kIntStrip = 8;  // outputs
+inline constexpr int32_t kIntQuad = 32;  // outputs of four strips, whose words are 128 bytes
 inline constexpr int32_t kIntParts = 8;  // of K
 inline constexpr int64_t kIntFew = 16;   // rows that the kernel for few takes
 
@@ -46,13 +48,18 @@ struct IntLayout {
   constexpr int32_t part_steps() const { return (steps() + kIntParts - 1) / kIntParts; }
   constexpr int32_t strips() const { return (n + kIntStrip - 1) / kIntStrip; }
   constexpr int32_t unit_bytes() const { return bits * kIntStep; }
-  constexpr int32_t word_groups() const { return minimum != 0 ? 4 : 8; }  // of a row of words
+  constexpr int32_t quads() const { return (n + kIntQuad - 1) / kIntQuad; }
+  constexpr int32_t word_groups() const { return minimum != 0 ? 1 : 2; }  // of a row of words
+  // For all of the steps, of which the last may reach beyond K.
   constexpr int32_t word_rows() const {
-    return group == 0 ? 0 : (k + group * word_groups() - 1) / (group * word_groups());
+    const int32_t columns = group * word_groups();
+    return group == 0 ? 0 : (steps() * kIntStep + columns - 1) / columns;
   }
   // From the start of the allocation, each a multiple of 128 bytes.
   constexpr int64_t words_at() const { return int64_t{strips()} * steps() * unit_bytes(); }
-  constexpr int64_t scales_at() const { return words_at() + int64_t{strips()} * word_rows() * 128; }
+  constexpr int64_t scales_at() const {
+    return words_at() + int64_t{quads()} * word_rows() * kIntQuad * 4;
+  }
   constexpr int64_t bytes() const {
     return scales_at() + (group == 0 ? int64_t{strips()} * kIntStrip * 4 : 0);
   }
@@ -67,9 +74,8 @@ struct IntLayout {
     return (unit * 256 + lane * 8 + slice / 2 * 4) * 2 + nibble;
   }
   constexpr int64_t scale_at(int32_t row, int32_t in_group) const {
-    const int32_t in_row = in_group % word_groups();
-    const int64_t words = int64_t{row / kIntStrip} * word_rows() + in_group / word_groups();
-    return (words * 32 + row % kIntStrip * 4) * 2 + (minimum != 0 ? in_row * 2 : in_row);
+    const int64_t words = int64_t{row / kIntQuad} * word_rows() + in_group / word_groups();
+    return (words * kIntQuad + row % kIntQuad) * 2 + in_group % word_groups();
   }
 };
 

@@ -18,6 +18,16 @@ inline constexpr uint32_t kMatMulThreads = 256;
 inline constexpr uint32_t kStages = 3;
 inline constexpr uint32_t kRowBytes = kTileK * 2;
 
+// Where a block's tile stands in the output, and a warp's part in the tile.
+struct TilePlace {
+  int64_t first_row = 0;
+  int32_t first_column = 0;
+  uint32_t rows = 0;  // of the tile, that the op has
+  uint32_t warp_m = 0, warp_n = 0;
+  // How many of the warp's fragments hold rows at all. Few rows are what decoding has.
+  uint32_t fragments = 0;
+};
+
 template <uint32_t kN>
 struct Tile {
   static constexpr uint32_t kWarpsM = kN == 64 ? 4 : 2;  // of 8
@@ -30,6 +40,20 @@ struct Tile {
   static constexpr uint32_t kPitch = kN + 8;
   static constexpr uint32_t kSharedBytes = kStages * kStageBytes;
   static_assert(kTileM * kPitch * 4 <= kSharedBytes);
+
+  // Of this warp, by a grid of [tiles of rows][tiles of columns].
+  TESSERA_DEVICE static TilePlace PlaceOf(int64_t op_rows) {
+    TilePlace place{.first_row = int64_t{block_x()} * kTileM,
+                    .first_column = static_cast<int32_t>(block_y() * kN),
+                    .warp_m = warp_id() % kWarpsM * kWarpM,
+                    .warp_n = warp_id() / kWarpsM * kWarpN};
+    const int64_t rows_left = op_rows - place.first_row;
+    place.rows = rows_left < kTileM ? static_cast<uint32_t>(rows_left) : kTileM;
+    const uint32_t warp_rows = place.rows > place.warp_m ? place.rows - place.warp_m : 0;
+    const uint32_t needed = (warp_rows + 15) / 16;
+    place.fragments = needed < kFragmentsM ? needed : kFragmentsM;
+    return place;
+  }
 };
 
 // Address of the 16 bytes of chunk `chunk` in row `row` of a stage's operand.
@@ -66,17 +90,18 @@ TESSERA_DEVICE void LoadChunk(uint32_t to, const T* row, int32_t column, int32_t
 // Step `step` of x into the stage at `base`. Rows beyond the last fragment that holds a row of the
 // op are left as they are: nobody reads them.
 template <typename T, bool kAligned>
-TESSERA_DEVICE void LoadX(const MatMulParams& p, uint32_t base, int32_t step, int64_t first_row,
-                          uint32_t rows) {
+TESSERA_DEVICE void LoadX(const MatMulParams& p, uint32_t base, int32_t step,
+                          const TilePlace& place) {
   constexpr uint32_t kChunks = kTileK / 8;
 #pragma unroll
   for (uint32_t i = 0; i < kTileM * kChunks / kMatMulThreads; ++i) {
     const uint32_t item = i * kMatMulThreads + thread_x();
     const uint32_t row = item / kChunks, chunk = item % kChunks;
-    if (row >= (rows + 15) / 16 * 16) break;
+    if (row >= (place.rows + 15) / 16 * 16) break;
     const int32_t column = step * static_cast<int32_t>(kTileK) + static_cast<int32_t>(chunk * 8);
-    const T* x = static_cast<const T*>(p.x) + (first_row + row) * p.x_stride;
-    LoadChunk<T, kAligned>(ChunkAt(base, row, chunk), x, column, p.k, row < rows && column < p.k);
+    const T* x = static_cast<const T*>(p.x) + (place.first_row + row) * p.x_stride;
+    LoadChunk<T, kAligned>(ChunkAt(base, row, chunk), x, column, p.k,
+                           row < place.rows && column < p.k);
   }
 }
 
@@ -86,23 +111,34 @@ struct Fragments {
   uint32_t a[Tile<kN>::kFragmentsM][4];
   uint32_t b[Tile<kN>::kFragmentsN][2];
 
-  TESSERA_DEVICE void Load(uint32_t base, uint32_t weights, uint32_t slice, uint32_t warp_m,
-                           uint32_t warp_n, uint32_t fragments) {
+  TESSERA_DEVICE void Load(uint32_t base, uint32_t weights, uint32_t slice,
+                           const TilePlace& place) {
     // Lanes give the rows of four 8x8 matrices: of A, (rows 0-7, 8-15) x (k 0-7, 8-15), rows
     // first; of B, two fragments' columns x (k 0-7, 8-15), k first.
     const uint32_t lane = lane_id();
 #pragma unroll
     for (uint32_t m = 0; m < Tile<kN>::kFragmentsM; ++m)
-      if (m < fragments)
-        ldmatrix_x4(a[m], ChunkAt(base, warp_m + m * 16 + lane % 16, slice * 2 + lane / 16));
+      if (m < place.fragments)
+        ldmatrix_x4(a[m], ChunkAt(base, place.warp_m + m * 16 + lane % 16, slice * 2 + lane / 16));
 #pragma unroll
     for (uint32_t n = 0; n < Tile<kN>::kFragmentsN; n += 2) {
       uint32_t four[4];
-      ldmatrix_x4(four, ChunkAt(weights, warp_n + n * 8 + lane / 16 * 8 + lane % 8,
+      ldmatrix_x4(four, ChunkAt(weights, place.warp_n + n * 8 + lane / 16 * 8 + lane % 8,
                                 slice * 2 + lane / 8 % 2));
       b[n][0] = four[0], b[n][1] = four[1];
       b[n + 1][0] = four[2], b[n + 1][1] = four[3];
     }
+  }
+
+  // Added to the sums [kFragmentsM][kFragmentsN][4] of the warp's part.
+  template <typename T, typename Sums>
+  TESSERA_DEVICE void Multiply(Sums& sums, const TilePlace& place) const {
+#pragma unroll
+    for (uint32_t m = 0; m < Tile<kN>::kFragmentsM; ++m)
+      if (m < place.fragments)
+#pragma unroll
+        for (uint32_t n = 0; n < Tile<kN>::kFragmentsN; ++n)
+          mma_16x8x16<T>(sums[m][n], a[m], b[n]);
   }
 };
 
@@ -140,15 +176,14 @@ TESSERA_DEVICE void FinishRun(const MatMulParams& op, bool vectors, int64_t row,
 // column, or null.
 template <typename Out, uint32_t kN>
 TESSERA_DEVICE void FinishTile(const MatMulParams& op, bool vectors, const float* scales,
-                               uint32_t tile, int64_t first_row, int32_t first_column,
-                               uint32_t rows) {
+                               uint32_t tile, const TilePlace& place) {
   constexpr uint32_t kRunsPerRow = kN / kRun;
-  for (uint32_t item = thread_x(); item < rows * kRunsPerRow; item += kMatMulThreads) {
+  for (uint32_t item = thread_x(); item < place.rows * kRunsPerRow; item += kMatMulThreads) {
     const uint32_t row = item / kRunsPerRow, in_tile = item % kRunsPerRow * kRun;
-    const int64_t column = first_column + static_cast<int32_t>(in_tile);
+    const int64_t column = place.first_column + static_cast<int32_t>(in_tile);
     if (column >= op.n) continue;
     const auto sums = lds<float4>(tile + (row * Tile<kN>::kPitch + in_tile) * 4);
-    FinishRun<Out>(op, vectors, first_row + row, column,
+    FinishRun<Out>(op, vectors, place.first_row + row, column,
                    Scaled(Run{{sums.x, sums.y, sums.z, sums.w}}, scales, column));
   }
 }
@@ -164,16 +199,15 @@ inline bool ChunksAligned(const MatMulParams& p) {
 
 // A warp's fragments into the tile at `base`, rows of Tile::kPitch fp32.
 template <uint32_t kN, typename Sums>
-TESSERA_DEVICE void StoreTile(uint32_t base, const Sums& sums, uint32_t warp_m, uint32_t warp_n,
-                              uint32_t fragments) {
+TESSERA_DEVICE void StoreTile(uint32_t base, const Sums& sums, const TilePlace& place) {
   using Shape = Tile<kN>;
 #pragma unroll
   for (uint32_t m = 0; m < Shape::kFragmentsM; ++m)
-    if (m < fragments)
+    if (m < place.fragments)
 #pragma unroll
       for (uint32_t n = 0; n < Shape::kFragmentsN; ++n) {
-        const uint32_t row = warp_m + m * 16 + lane_id() / 4;
-        const uint32_t column = warp_n + n * 8 + lane_id() % 4 * 2;
+        const uint32_t row = place.warp_m + m * 16 + lane_id() / 4;
+        const uint32_t column = place.warp_n + n * 8 + lane_id() % 4 * 2;
         const uint32_t to = base + (row * Shape::kPitch + column) * 4;
         sts(to, make_float2(sums[m][n][0], sums[m][n][1]));
         sts(to + 8 * Shape::kPitch * 4, make_float2(sums[m][n][2], sums[m][n][3]));

@@ -1,135 +1,26 @@
 // What every kernel moves and multiplies at the shapes of Llama-3.2-11B-Vision (and attention also
-// at those of Llama-3.2-1B), against the least that the problem needs: held in counters.json, which
-// tools/cuda_roofline.py reads. No figure may get worse; TESSERA_RECORD_COUNTERS=1 writes the file.
-//
-// Attention runs for one K/V head, since all heads of a layer do the same. A long problem is made
-// of tiles of few kinds, and each kind runs once and counts as often as it occurs. The least counts
-// Q and O once and K and V once per 128 query vectors; of row kernels, every row once and what all
-// rows share (weights, tables) once: what is above 1 there comes out of a cache.
+// at those of Llama-3.2-1B), against the least that the problem needs: held in counters.json. No
+// figure may get worse; TESSERA_RECORD_COUNTERS=1 writes the file.
+#include "tests/cuda/counters_table.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "kernels/cuda/sample_plan.h"
 #include "tests/cuda/attention_support.h"
 
 namespace tessera::cuda_test {
-namespace {
 
 using cuda::RowActivation;
-using Json = nlohmann::ordered_json;
 
-constexpr const char* kTable = TESSERA_SOURCE_DIR "/tests/cuda/counters.json";
+namespace {
+
 constexpr HeadShape k11B{.heads = 4, .kv_heads = 1, .head_dim = 128};
 constexpr HeadShape k1B{.heads = 4, .kv_heads = 1, .head_dim = 64};
 constexpr HeadShape kVision{.heads = 1, .kv_heads = 1, .head_dim = 80};
 constexpr int kTileKeys = 1601;
-constexpr double kNoLimit = 1e9;
-
-struct Least {
-  double bytes = 0;
-  double flops = 0;  // 0: no matrix product
-};
-struct Limits {
-  double bytes = kNoLimit;
-  double flops = kNoLimit;
-  double loads = 0.95;
-  double wavefronts = 1.05;
-};
-
-class CountersTable : public testing::Test {
- protected:
-  // A part runs under the counters and counts `times` times.
-  struct Part {
-    double times = 1;
-    std::function<void()> run;
-  };
-
-  void Measure(const std::string& name, const std::string& kernel, const Least& least,
-               const Limits& limits, const std::vector<Part>& parts) {
-    SCOPED_TRACE(name);
-    Sums sum;
-    for (const Part& part : parts) {
-      ForSchedules(1, [&](uint64_t) {
-        ForgetCounters();
-        part.run();
-      });
-      const Moved moved = TakeCounters(kernel);
-      counted_ &= moved.counted;
-      sum.Add(moved, part.times);
-    }
-    if (!counted_) return;
-    // Five digits: the file says what is compared.
-    const auto ratio = [](double a, double b) { return b > 0 ? std::round(a / b * 1e4) / 1e4 : 1; };
-    const double bytes = ratio(sum.load_moved + sum.store_moved, least.bytes),
-                 flops = ratio(sum.flops, least.flops), loads = ratio(sum.load, sum.load_moved),
-                 stores = ratio(sum.store, sum.store_moved),
-                 wavefronts = ratio(sum.wavefronts, sum.ideal_wavefronts);
-    EXPECT_GE(bytes, 1.0) << "the least is wrong";
-    EXPECT_GE(flops, 1.0) << "the least is wrong";
-    EXPECT_LE(bytes, limits.bytes);
-    EXPECT_LE(flops, limits.flops);
-    EXPECT_GE(loads, limits.loads);
-    EXPECT_GE(stores, 0.95);
-    EXPECT_LE(wavefronts, limits.wavefronts);
-    table_[name] = {{"kernel", kernel},
-                    {"megabytes", std::round(sum.load_moved + sum.store_moved) / 1e6},
-                    {"bytes", bytes},
-                    {"flops", flops},
-                    {"load_sectors", loads},
-                    {"store_sectors", stores},
-                    {"wavefronts", wavefronts}};
-    fmt::print("{:24} {:18} {:10.3f} {:8.4f} {:8.4f} {:8.4f} {:8.4f} {:8.4f}\n", name, kernel,
-               (sum.load_moved + sum.store_moved) / 1e6, bytes, flops, loads, stores, wavefronts);
-  }
-
-  // Every case against the record, or into it.
-  void Compare() const {
-    if (std::getenv("TESSERA_RECORD_COUNTERS") != nullptr) {
-      std::ofstream(kTable) << Json{{"cases", table_}}.dump(1) << "\n";
-      return;
-    }
-    std::ifstream file(kTable);
-    ASSERT_TRUE(file) << kTable << " is missing: TESSERA_RECORD_COUNTERS=1 writes it";
-    const Json recorded = Json::parse(file).at("cases");
-    EXPECT_EQ(recorded.size(), table_.size()) << "cases of another test: record anew";
-    for (const auto& [name, now] : table_.items()) {
-      SCOPED_TRACE(name);
-      ASSERT_TRUE(recorded.contains(name)) << "not recorded";
-      const Json& then = recorded[name];
-      for (const char* key : {"megabytes", "bytes", "flops", "wavefronts"})
-        EXPECT_LE(now[key].get<double>(), then.at(key).get<double>()) << key;
-      for (const char* key : {"load_sectors", "store_sectors"})
-        EXPECT_GE(now[key].get<double>(), then.at(key).get<double>()) << key;
-    }
-  }
-  bool counted() const { return counted_; }
-
-  void Attention();
-  void Rows();
-  void Products();
-
- private:
-  struct Sums {
-    double load = 0, load_moved = 0, store = 0, store_moved = 0;
-    double wavefronts = 0, ideal_wavefronts = 0, flops = 0;
-    void Add(const Moved& m, double times) {
-      load += times * static_cast<double>(m.load_bytes);
-      load_moved += times * static_cast<double>(m.load_moved);
-      store += times * static_cast<double>(m.store_bytes);
-      store_moved += times * static_cast<double>(m.store_moved);
-      wavefronts += times * static_cast<double>(m.wavefronts);
-      ideal_wavefronts += times * static_cast<double>(m.ideal_wavefronts);
-      flops += times * static_cast<double>(m.matrix_flops);
-    }
-  };
-  bool counted_ = true;
-  Json table_ = Json::object();
-};
 
 // ---- Attention
 
@@ -153,6 +44,8 @@ Least LeastDense(const HeadShape& shape, double rows, double keys) {
   return {.bytes = 4.0 * shape.head_dim * (vectors + keys * std::ceil(vectors / 128)),
           .flops = 4.0 * shape.head_dim * vectors * keys};
 }
+
+}  // namespace
 
 void CountersTable::Attention() {
   const auto self = [](const HeadShape& shape, int cached, int rows) {
@@ -205,13 +98,8 @@ void CountersTable::Attention() {
 
 // ---- Row kernels, in bf16
 
-constexpr RowType kType = RowType::kBf16;
-
-DeviceRows Ones(int64_t rows, int64_t columns, RowType type = kType) {
-  return {type, rows, columns, 0, 0, Floats(static_cast<size_t>(rows * columns), 1)};
-}
-
 void CountersTable::Rows() {
+  constexpr RowType kType = kCountedType;
   constexpr int64_t kR = 4;
   const auto bytes = [](int64_t value) { return Least{.bytes = static_cast<double>(value)}; };
   for (const bool layer : {false, true}) {
@@ -390,39 +278,15 @@ void CountersTable::Rows() {
   }
 }
 
-// The batch-invariant product: x once a column of tiles, w once a row of tiles.
-void CountersTable::Products() {
-  const int64_t rows = 128, k = 1024, n = 256;
-  const DeviceRows x = Ones(rows, k), w = Ones(n, k), out(kType, rows, n);
-  const int64_t columns = n / cuda::MatMulTileColumns(n);
-  Measure("matmul_fixed", "MatMulKernel",
-          {.bytes = 2.0 * static_cast<double>(rows * k * columns + n * k + rows * n),
-           .flops = 2.0 * static_cast<double>(rows * k * n)},
-          {1.05, 1.0}, {{1, [&] {
-                           ExpectRan(cuda::LaunchMatMulFixed(kType, kType,
-                                                             {.x = x.data(),
-                                                              .w = w.data(),
-                                                              .out = out.data(),
-                                                              .x_stride = k,
-                                                              .out_stride = n,
-                                                              .rows = rows,
-                                                              .n = static_cast<int32_t>(n),
-                                                              .k = static_cast<int32_t>(k),
-                                                              .k_stored = static_cast<int32_t>(k)},
-                                                             TestStream()),
-                                     "matmul");
-                         }}});
-}
-
 TEST_F(CountersTable, NothingIsWorseThanRecorded) {
   fmt::print("{:24} {:18} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}\n", "case", "kernel", "MB", "bytes/",
              "FLOPs/", "loads", "stores", "waves/");
   Attention();
   Rows();
   Products();
+  IntProducts();
   if (!counted()) GTEST_SKIP() << "counters are the emulator's";
   Compare();
 }
 
-}  // namespace
 }  // namespace tessera::cuda_test
