@@ -55,6 +55,14 @@ std::optional<QuantFormat> FormatOfCodes(std::span<const SourceMatrix> sources) 
   return format;
 }
 
+std::optional<QuantFormat> FormatKept(std::span<const SourceMatrix> sources, const PackSpec& spec) {
+  std::optional<QuantFormat> format = FormatOfCodes(sources);
+  if (!format || spec.group != 0) return std::nullopt;
+  const WeightFormat theirs = format->bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  if (spec.format != WeightFormat::kAuto && spec.format != theirs) return std::nullopt;
+  return format;
+}
+
 void LoadSourceRows(const SourceMatrix& source, int64_t row, int64_t count, float* to) {
   if (source.codes != nullptr) return source.codes->Dequantize(row, count, to);
   const size_t element = SizeOf(source.dtype);

@@ -56,6 +56,9 @@ class CodeSource {
 // become bf16 there, and a minimum is bf16 of -scale * zero.
 std::optional<QuantFormat> FormatOfCodes(std::span<const SourceMatrix> sources);
 
+// That format where a spec keeps it: kAuto, or the codes' own bits with no other groups asked for.
+std::optional<QuantFormat> FormatKept(std::span<const SourceMatrix> sources, const PackSpec& spec);
+
 // Rows of a source of either kind as fp32 [count][columns].
 void LoadSourceRows(const SourceMatrix& source, int64_t row, int64_t count, float* to);
 

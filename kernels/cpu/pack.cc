@@ -120,11 +120,7 @@ Result<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const SourceMat
   TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
                 "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
-  if (const auto kept = FormatOfCodes(sources); kept && spec.group == 0) {
-    const WeightFormat theirs = kept->bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
-    if (spec.format == WeightFormat::kAuto || spec.format == theirs)
-      return PackCodes(sources, *kept, n, k);
-  }
+  if (const auto kept = FormatKept(sources, spec)) return PackCodes(sources, *kept, n, k);
   if (format == WeightFormat::kInt8 || format == WeightFormat::kInt4)
     return PackQuant(sources, spec, n, k);
   cpu::Layout layout = cpu::Layout::kPanels;

@@ -1,5 +1,5 @@
-// int8 and int4 weights of the CUDA backend: quantised as on every device (kernels/quantize.h) and
-// laid out for matmul_int.cu.
+// int8 and int4 weights of the CUDA backend: quantised as on every device (kernels/quantize.h), or
+// the codes of a checkpoint (kernels/code_source.h), laid out for matmul_int.cu.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +33,15 @@ class CudaIntMatrix final : public PackedMatrix {
   Storage storage_;
 };
 
-// The layout's bytes of the stacked sources, `k` columns with zeros behind theirs. On all cores
-// that this process may use. Errors: a group size that there is none of (field "group"), a number
-// that is not finite or too large (field "weights").
+// The layout's bytes of the stacked sources, `k` columns with zeros behind theirs: their codes
+// where FormatKept says so, else those of the spec's format, int8 or int4. On all cores that this
+// process may use. Errors: a group size that there is none of (field "group"), a number that is not
+// finite or too large (field "weights").
 struct PackedInts {
+  WeightFormat format() const {
+    return layout.bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
+  }
+
   IntLayout layout;
   std::vector<uint8_t> bytes;
 };

@@ -1,10 +1,11 @@
-// Pack: sources of any float type to row-major bf16 or fp16, converted on the host through a piece
-// of pinned memory, or to codes (pack_int.cc).
+// Pack: sources of any float type, or codes that are not kept, to row-major bf16 or fp16, converted
+// on the host through a piece of pinned memory; else to codes (pack_int.cc).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/code_source.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/int_matrix.h"
 
@@ -85,20 +86,24 @@ Result<std::unique_ptr<PackedMatrix>> CudaBackend::Pack(std::span<const SourceMa
   for (const SourceMatrix& source : sources) {
     TESSERA_CHECK(source.columns == columns && source.rows >= 0,
                   "Pack: sources: expected {} columns, got {}", columns, source.columns);
-    TESSERA_CHECK(source.data != nullptr || source.rows == 0,
+    TESSERA_CHECK(source.data != nullptr || source.codes != nullptr || source.rows == 0,
                   "Pack: source: expected storage, got null");
+    TESSERA_CHECK(source.codes == nullptr || (source.codes->rows() == source.rows &&
+                                              source.codes->columns() == source.columns),
+                  "Pack: codes: expected {} x {}, got {} x {}", source.rows, source.columns,
+                  source.codes->rows(), source.codes->columns());
     n += source.rows;
   }
   TESSERA_CHECK(k >= columns && columns > 0 && n > 0,
                 "Pack: expected N > 0 and padded_columns >= {}, got {} x {}", columns, n, k);
 
-  if (IsInt(spec.format)) {
+  if (IsInt(spec.format) || FormatKept(sources, spec)) {
     TESSERA_TRY(const PackedInts ints, PackInts(sources, spec, n, k, dtype_));
     TESSERA_TRY(Storage storage, Allocate(ints.bytes.size()));
     CopyToDevice(TensorView::Of(storage.get(), DType::kU8, {std::ssize(ints.bytes)}),
                  ints.bytes.data());
     if (std::optional<Error> error = lost()) return tl::unexpected(*std::move(error));
-    return std::make_unique<CudaIntMatrix>(ints.layout, spec.format, std::move(storage));
+    return std::make_unique<CudaIntMatrix>(ints.layout, ints.format(), std::move(storage));
   }
   TESSERA_TRY(const DType dtype, ChooseDType(spec, dtype_));
   const int64_t stored_k = (k + kColumnStep - 1) / kColumnStep * kColumnStep;
@@ -116,9 +121,16 @@ Result<std::unique_ptr<PackedMatrix>> CudaBackend::Pack(std::span<const SourceMa
     done += held;
     held = 0;
   };
+  std::vector<float> numbers(static_cast<size_t>(columns));  // of a row of codes
   for (const SourceMatrix& source : sources) {
     for (int64_t row = 0; row < source.rows; ++row) {
-      fits &= ConvertRow(source, row, dtype, stored_k, rows.data() + held * int64_t(row_bytes));
+      char* to = rows.data() + held * static_cast<int64_t>(row_bytes);
+      if (source.codes != nullptr) {
+        LoadSourceRows(source, row, 1, numbers.data());
+        fits &= ConvertRow({numbers.data(), DType::kF32, 1, columns}, 0, dtype, stored_k, to);
+      } else {
+        fits &= ConvertRow(source, row, dtype, stored_k, to);
+      }
       if (++held == most) flush();
     }
   }
