@@ -104,8 +104,15 @@ void WriteDequantised(const fs::path& quantised, const fs::path& directory) {
   EXPECT_EQ(codes, kLayers * 7);
 }
 
-std::vector<float> Logits(const fs::path& model, WeightFormat format, const std::string& tier) {
-  test::DriverOptions options{.backend = {.device = "cpu", .cpu_isa = tier}};
+// `where`: a tier of the CPU, or another device.
+std::vector<float> Logits(const fs::path& model, WeightFormat format, const std::string& where) {
+  const bool emulated = where == "cuda-emulated";
+  test::DriverOptions options{
+      .backend = {.device = emulated ? where : "cpu", .cpu_isa = emulated ? "auto" : where}};
+  if (emulated) {
+    options.backend.operand_dtype = DType::kBF16;
+    options.load.kv_dtype = DType::kBF16;
+  }
   options.load.format = format;
   const auto driver = test::ModelDriver::Load(model, options);
   EXPECT_TRUE(driver) << driver.error().Describe();
@@ -146,6 +153,8 @@ TEST(QuantizedLogits, AreThoseOfTheModelThatTheCodesStandFor) {
                           .c_str()),
           0);
       WriteDequantised(quantised, plain.path());
+      const std::vector<float> want_reference =
+          Logits(plain.path(), WeightFormat::kF32, "reference");
       for (const std::string& tier : AvailableCpuTiers()) {
         const std::vector<float> want = Logits(plain.path(), WeightFormat::kF32, tier);
         ASSERT_FALSE(want.empty());
@@ -158,10 +167,21 @@ TEST(QuantizedLogits, AreThoseOfTheModelThatTheCodesStandFor) {
         std::printf("  %s %s %s: %.2f %%\n", dtype.c_str(), flags.c_str(), tier.c_str(),
                     100 * error);
       }
+      // On a device, activations are bf16 in place of 8 bits, which is no more. The model of fp32
+      // numbers has them quantised anew there, to other codes.
+      const std::vector<float> kept = Logits(quantised, WeightFormat::kAuto, "cuda-emulated"),
+                               anew = Logits(plain.path(), WeightFormat::kInt4, "cuda-emulated");
+      ASSERT_FALSE(kept.empty());
+      EXPECT_LT(RelativeError(kept, want_reference), 2 * 0.019);
+      EXPECT_LT(RelativeError(kept, Logits(quantised, WeightFormat::kAuto, "reference")),
+                2 * 0.019);
+      EXPECT_GT(RelativeError(anew, want_reference), 2 * 0.019) << "no other codes: says nothing";
+      std::printf("  %s %s cuda-emulated: %.2f %%, anew %.2f %%\n", dtype.c_str(), flags.c_str(),
+                  100 * RelativeError(kept, want_reference),
+                  100 * RelativeError(anew, want_reference));
       // And int4 costs what 4 bits cost, no more: 1 / sqrt(12) of a step, of 4.6 steps
       const std::vector<float> before = Logits(source.path(), WeightFormat::kF32, "reference");
-      const double lost =
-          RelativeError(Logits(plain.path(), WeightFormat::kF32, "reference"), before);
+      const double lost = RelativeError(want_reference, before);
       EXPECT_LT(lost, 2 * std::sqrt(8.0) * 0.29 / 3.6);
       EXPECT_GT(lost, 0.02);
     }
