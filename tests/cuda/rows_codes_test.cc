@@ -126,6 +126,23 @@ TEST(MatMulInt, KeepsTheCodesOfACheckpoint) {
   }
 }
 
+// Padding behind the codes weighs nothing, and has the scale of the last group.
+TEST(MatMulInt, KeepsCodesInFrontOfPadding) {
+  const Codes codes(4, 8, 64, 32, true, 4);
+  const SourceMatrix source = codes.source();
+  const auto packed = cuda::PackInts({&source, 1}, {}, 8, 128, DType::kBF16);
+  ASSERT_TRUE(packed);
+  const cuda::IntLayout& layout = packed->layout;
+  const auto* halves = reinterpret_cast<const uint16_t*>(packed->bytes.data() + layout.words_at());
+  for (int32_t row = 0; row < 8; ++row) {
+    for (int32_t column = 64; column < 128; ++column) {
+      const int64_t at = layout.code_at(row, column);
+      EXPECT_EQ(packed->bytes[static_cast<size_t>(at / 2)] >> at % 2 * 4 & 15, 8) << column;
+      EXPECT_EQ(halves[layout.scale_at(row, column / 32)], FloatToBF16(codes.scale(row, 63)));
+    }
+  }
+}
+
 // Codes that another format was asked for are numbers like others.
 TEST(MatMulInt, QuantisesCodesAnewForAnotherFormat) {
   const Codes codes(4, 16, 64, 32, true, 3);

@@ -140,6 +140,7 @@ TEST(MatMulInt, EqualsFloat64OfTheQuantisedWeights) {
       {16, 640, 72, 0, 0, RowActivation::kGeluTanh, false, true, false, -0.5f},
       {17, 576, 41, 3, 0, RowActivation::kQuickGelu, true},
       {33, 1090, 53},
+      {18, 64, 96},  // the second block's strips end with a quad
       {70, 136, 132, 0, 0, RowActivation::kRelu, true, true, true},
       {130, 96, 20},
   };
