@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 const cpu::Kernels* KernelsOf(std::string_view tier) {
-  const CpuFeatures features = DetectCpuFeatures();
+  const CpuFeatures features = UsableCpuFeatures();
   if (tier == "reference") return cpu::ReferenceKernels();
   if (tier == "avx2") return features.avx_vnni ? cpu::Avx2VnniKernels() : cpu::Avx2Kernels();
   if (tier == "avx512")
@@ -26,7 +26,7 @@ const cpu::Kernels* KernelsOf(std::string_view tier) {
 }  // namespace
 
 std::vector<std::string> AvailableCpuTiers() {
-  const CpuFeatures features = DetectCpuFeatures();
+  const CpuFeatures features = UsableCpuFeatures();
   std::vector<std::string> tiers = {"reference"};
   if (features.avx2 && cpu::Avx2Kernels() != nullptr) tiers.emplace_back("avx2");
   if (features.avx512 && cpu::Avx512Kernels() != nullptr) tiers.emplace_back("avx512");

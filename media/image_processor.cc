@@ -101,7 +101,7 @@ void ProcessedImage::PixelValues(std::span<float> out) const {
                 out.size());
   for (size_t channel = 0; channel * plane < tiles.size(); ++channel) {
     const size_t at = channel * plane;
-    media::LookUp(lut[channel % 3], tiles.data() + at, plane, out.data() + at);
+    media::LookUp(lut[channel % 3], tiles.data() + at, plane, out.data() + at, tier);
   }
   std::fill(out.begin() + static_cast<ptrdiff_t>(tiles.size()), out.end(), 0.0f);
 }

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "media/digest.h"
 #include "media/resize.h"
+#include "media/tier.h"
 
 namespace tessera {
 
@@ -38,6 +39,7 @@ struct ProcessedImage {
       0;  // the model's: tiles_used .. max_tiles - 1 are padding tiles, 0.0 in every pixel
   int aspect_ratio_id = 0;  // mllama: 1-based number of (tiles_high, tiles_wide); else 0
   PixelLut lut{};
+  MediaTier tier = BestMediaTier();  // the loops of PixelValues
 
   int tiles_used() const { return tiles_high * tiles_wide; }
   // mllama's aspect_ratio_mask, [max_tiles]: 1 for used tiles.
@@ -59,7 +61,7 @@ struct TileLayout {
   int aspect_ratio_id = 0;
 };
 
-// Immutable and thread-safe after construction.
+// Thread-safe: const. use_tier is for who has just made it.
 class ImageProcessor {
  public:
   virtual ~ImageProcessor() = default;
@@ -71,6 +73,9 @@ class ImageProcessor {
   // SHA-256 of the type and every effective setting: two processors with one fingerprint treat
   // pictures alike.
   virtual const Digest& fingerprint() const = 0;
+  // Which loops: one of MediaTiers(). The pixels are the same.
+  MediaTier tier() const { return tier_; }
+  void use_tier(MediaTier tier) { tier_ = tier; }
 
   // Sizes at least 1. kInvalidArgument where this processor cannot take a picture of that size.
   virtual Result<TileLayout> LayoutOf(int width, int height) const = 0;
@@ -81,6 +86,9 @@ class ImageProcessor {
   }
   // The same where the picture was decoded smaller than it is: `layout` is that of its full size.
   virtual ProcessedImage Process(RgbView image, const TileLayout& layout) const = 0;
+
+ private:
+  MediaTier tier_ = BestMediaTier();
 };
 
 // The settings as a JSON object, `image_processor_type` among them (with or without Hugging Face's

@@ -115,9 +115,10 @@ Result<TileLayout> MllamaProcessor::LayoutOf(int width, int height) const {
 }
 
 ProcessedImage MllamaProcessor::Process(RgbView image, const TileLayout& layout) const {
-  TileWriter tiles(layout.tiles_high, layout.tiles_wide, tile_, tile_);
-  ResizeRows(image, layout.resized_width, layout.resized_height, resample_,
-             [&](int y, const uint8_t* row) { tiles.Write(y, row, layout.resized_width); });
+  TileWriter tiles(layout.tiles_high, layout.tiles_wide, tile_, tile_, tier());
+  ResizeRows(
+      image, layout.resized_width, layout.resized_height, resample_,
+      [&](int y, const uint8_t* row) { tiles.Write(y, row, layout.resized_width); }, tier());
   ProcessedImage out;
   out.tiles = tiles.Take();
   out.tile_height = out.tile_width = tile_;
@@ -126,6 +127,7 @@ ProcessedImage MllamaProcessor::Process(RgbView image, const TileLayout& layout)
   out.max_tiles = max_tiles_;
   out.aspect_ratio_id = layout.aspect_ratio_id;
   out.lut = lut_;
+  out.tier = tier();
   return out;
 }
 

@@ -204,10 +204,12 @@ Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSetting
   return out;
 }
 
-TileWriter::TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width)
+TileWriter::TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width,
+                       MediaTier tier)
     : tiles_wide_(tiles_wide),
       tile_height_(tile_height),
       tile_width_(tile_width),
+      tier_(tier),
       tiles_(size_t{3} * static_cast<size_t>(tile_height) * static_cast<size_t>(tile_width) *
              static_cast<size_t>(tiles_high) * static_cast<size_t>(tiles_wide)) {}
 
@@ -220,7 +222,7 @@ void TileWriter::Write(int y, const uint8_t* rgb, int width) {
                         static_cast<size_t>(tile_column);
     uint8_t* red = tiles_.data() + tile * 3 * plane +
                    static_cast<size_t>(row) * static_cast<size_t>(tile_width_);
-    SplitChannels(rgb, static_cast<size_t>(columns), red, red + plane, red + 2 * plane);
+    SplitChannels(rgb, static_cast<size_t>(columns), red, red + plane, red + 2 * plane, tier_);
     rgb += 3 * static_cast<size_t>(columns);
   }
 }

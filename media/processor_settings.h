@@ -55,13 +55,14 @@ Result<PixelSettings> ReadPixelSettings(const Json& settings, const PixelSetting
 // tile_height, tile_width], the picture at the top left, zeros elsewhere.
 class TileWriter {
  public:
-  TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width);
+  TileWriter(int tiles_high, int tiles_wide, int tile_height, int tile_width, MediaTier tier);
   // Row `y` of the picture, which fits into the tiles.
   void Write(int y, const uint8_t* rgb, int width);
   std::vector<uint8_t> Take() { return std::move(tiles_); }
 
  private:
   const int tiles_wide_, tile_height_, tile_width_;
+  const MediaTier tier_;
   std::vector<uint8_t> tiles_;
 };
 

@@ -134,7 +134,8 @@ int CropStart(int size, int crop) {
 ProcessedImage StandardProcessor::Process(RgbView image, const TileLayout& layout) const {
   std::vector<uint8_t> resized;
   if (layout.resized_width != image.width || layout.resized_height != image.height) {
-    resized = Resize(image, layout.resized_width, layout.resized_height, settings_.resample);
+    resized =
+        Resize(image, layout.resized_width, layout.resized_height, settings_.resample, tier());
     image = {layout.resized_width, layout.resized_height, resized};
   }
   const int top = CropStart(image.height, height_), left = CropStart(image.width, width_);
@@ -155,6 +156,7 @@ ProcessedImage StandardProcessor::Process(RgbView image, const TileLayout& layou
   out.tile_width = width_;
   out.tiles_high = out.tiles_wide = out.max_tiles = 1;
   out.lut = lut_;
+  out.tier = tier();
   return out;
 }
 

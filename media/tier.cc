@@ -1,27 +1,10 @@
 #include "media/tier.h"
 
+#include <algorithm>
+
+#include "base/cpu_features.h"
+
 namespace tessera {
-namespace {
-
-bool HasAvx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2");
-#else
-  return false;
-#endif
-}
-
-bool HasAvx512() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
-         __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
-
-}  // namespace
 
 std::vector<MediaTier> MediaTiers() {
   std::vector<MediaTier> tiers;
@@ -31,8 +14,16 @@ std::vector<MediaTier> MediaTiers() {
 }
 
 MediaTier BestMediaTier() {
-  if (!HasAvx2()) return MediaTier::kPlain;
-  return HasAvx512() ? MediaTier::kAvx512 : MediaTier::kAvx2;
+  static const CpuFeatures features = DetectCpuFeatures();
+  if (features.avx512 && features.avx512_vbmi && features.avx512_vnni) return MediaTier::kAvx512;
+  return features.avx2 ? MediaTier::kAvx2 : MediaTier::kPlain;
+}
+
+MediaTier MediaTierOf(std::string_view cpu_isa) {
+  const MediaTier wanted = cpu_isa == "reference" ? MediaTier::kPlain
+                           : cpu_isa == "avx2"    ? MediaTier::kAvx2
+                                                  : MediaTier::kAvx512;
+  return std::min(wanted, BestMediaTier());
 }
 
 }  // namespace tessera

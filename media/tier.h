@@ -1,6 +1,7 @@
 // The instructions that loops over pixels are made of; the results are the same bits.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 namespace tessera {
@@ -15,5 +16,7 @@ enum class MediaTier {
 std::vector<MediaTier> MediaTiers();
 // The last of them.
 MediaTier BestMediaTier();
+// That of --cpu-isa: "auto", "reference", "avx2", "avx512" or "amx". At most what this machine has.
+MediaTier MediaTierOf(std::string_view cpu_isa);
 
 }  // namespace tessera

@@ -163,8 +163,9 @@ Result<int> Serve(const ServerOptions& options, SignalWatch& signals) {
   TESSERA_TRY(const MemoryPlan plan,
               PlanMemory(model_plan, options, usable, backend->device_memory().total > 0,
                          backend->activation_dtype()));
-  TESSERA_TRY(const auto frontend, Frontend::Load(options.model, model_plan.info,
-                                                  options.generation_config, plan.max_context));
+  TESSERA_TRY(const auto frontend,
+              Frontend::Load(options.model, model_plan.info, options.generation_config,
+                             plan.max_context, MediaTierOf(options.cpu_isa)));
   const std::string table = StartTable(
       options, plan, *frontend, host,
       {.device = std::string(backend->name()),

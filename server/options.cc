@@ -98,7 +98,7 @@ void AddDeviceFlags(CLI::App& app, ServerOptions& o) {
             "Where to compute; default: auto")
       ->group(group);
   AddChoice(app, "--cpu-isa", o.cpu_isa, Words({"auto", "reference", "avx2", "avx512", "amx"}),
-            "Instruction tier; default: auto, the best there is")
+            "Instruction tier of kernels and pictures; default: auto, the best there is")
       ->group(group);
   AddNumber(app, "--threads", o.threads, 1, 4096,
             "Compute threads; default: what cgroup quota and affinity allow")

@@ -45,7 +45,8 @@ void Declare(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str()
       ->group("Model");
-  app.add_option("--cpu-isa", o.model.backend.cpu_isa, "auto, reference, avx2, avx512, amx")
+  app.add_option("--cpu-isa", o.model.backend.cpu_isa, "Instruction tier of kernels and pictures")
+      ->check(CLI::IsMember({"auto", "reference", "avx2", "avx512", "amx"}))
       ->capture_default_str()
       ->group("Model");
   app.add_option("--threads", o.model.backend.threads, "0: quota and affinity")
@@ -95,7 +96,8 @@ int Main(int argc, char** argv) {
   Report report;
   if (!o.tokenizer_cases.empty()) CheckTokenizerCases(o.tokenizer, o.tokenizer_cases, report);
   if (!o.chat_cases.empty()) CheckChatCases(o.tokenizer, o.chat_cases, report);
-  if (!o.image_cases.empty()) CheckImageCases(o.image_cases, o.images, report);
+  if (!o.image_cases.empty())
+    CheckImageCases(o.image_cases, o.images, MediaTierOf(o.model.backend.cpu_isa), report);
   if (!o.model.model.empty()) {
     if (const Result<void> checked = CheckModelCases(o.model, report); !checked) {
       std::fprintf(stderr, "tessera-verify: %s\n", checked.error().Describe().c_str());

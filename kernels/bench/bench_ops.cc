@@ -60,7 +60,7 @@ class Bench {
     }
     backend_ = std::move(*made);
     const std::string_view tier = backend_->tier();
-    const CpuFeatures features = DetectCpuFeatures();
+    const CpuFeatures features = UsableCpuFeatures();
     kernels_ = tier == "avx512"
                    ? (features.avx512_vnni ? cpu::Avx512VnniKernels() : cpu::Avx512Kernels())
                : tier == "avx2" ? (features.avx_vnni ? cpu::Avx2VnniKernels() : cpu::Avx2Kernels())

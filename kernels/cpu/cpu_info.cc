@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_info.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,12 +12,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
-#include <fmt/format.h>
 
 #include "kernels/factory.h"
 
@@ -106,30 +101,15 @@ int UsableCpuCount() {
   return std::max(1, count);
 }
 
+CpuFeatures UsableCpuFeatures() {
+  CpuFeatures features = DetectCpuFeatures();
 #if defined(__x86_64__)
-CpuFeatures DetectCpuFeatures() {
-  CpuFeatures features;
-  features.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx))
-    features.avx2 = features.avx2 && (ecx & (1u << 29)) != 0;  // F16C
-  features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") &&
-                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-  if (features.avx512 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    constexpr unsigned kAmx = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
-    features.avx512_vnni = (ecx & (1u << 11)) != 0;
-    if (features.avx512_vnni && (edx & kAmx) == kAmx) {
-      constexpr long kArchReqXcompPerm = 0x1023, kXfeatureXtiledata = 18;
-      features.amx = syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
-    }
+  if (features.amx) {
+    constexpr long kArchReqXcompPerm = 0x1023, kXfeatureXtiledata = 18;
+    features.amx = syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
   }
-  if (features.avx2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx))
-    features.avx_vnni = (eax & (1u << 4)) != 0;
+#endif
   return features;
 }
-#else
-CpuFeatures DetectCpuFeatures() { return {}; }
-#endif
 
 }  // namespace tessera

@@ -151,7 +151,8 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Start(const ModelSettings& s
                          .unseen_rows = settings.unseen_rows,
                          .kv_dtype = backend->operand_dtype()}));
   const ModelInfo& info = model->info();
-  TESSERA_TRY(session->frontend_, Frontend::Load(settings.model, info, "none", 0));
+  TESSERA_TRY(session->frontend_, Frontend::Load(settings.model, info, "none", 0,
+                                                 MediaTierOf(settings.backend.cpu_isa)));
   ModelRunnerOptions options;
   options.pools.self_pages = (settings.longest / kKvBlockTokens + 1) * std::min(settings.cases, 16);
   options.pools.cross_pages =

@@ -93,7 +93,7 @@ Frontend::Frontend(FrontendParts parts) : parts_(std::move(parts)) {
 Result<std::shared_ptr<const Frontend>> Frontend::Load(const std::filesystem::path& directory,
                                                        const ModelInfo& info,
                                                        const std::string& generation,
-                                                       int max_context) {
+                                                       int max_context, MediaTier media_tier) {
   FrontendParts parts;
   parts.info = info;
   parts.max_context = max_context;
@@ -113,6 +113,7 @@ Result<std::shared_ptr<const Frontend>> Frontend::Load(const std::filesystem::pa
   if (info.has_vision()) {
     TESSERA_TRY(auto processor, LoadImageProcessor(directory));
     TESSERA_RETURN_IF_ERROR(CheckTiles(*processor, info));
+    processor->use_tier(media_tier);
     parts.processor = std::move(processor);
   }
   TESSERA_TRY(parts.generation, LoadGeneration(directory, generation));

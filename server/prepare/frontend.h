@@ -40,7 +40,8 @@ class Frontend {
   static Result<std::shared_ptr<const Frontend>> Load(const std::filesystem::path& directory,
                                                       const ModelInfo& info,
                                                       const std::string& generation,
-                                                      int max_context);
+                                                      int max_context,
+                                                      MediaTier media_tier = BestMediaTier());
 
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
   std::shared_ptr<const Tokenizer> shared_tokenizer() const { return parts_.tokenizer; }

@@ -10,7 +10,7 @@ namespace {
 
 TEST(Golden, DecodersAndProcessorsEqualTheReference) {
   verify::Report report;
-  verify::CheckImageCases(DataDir(), DataDir() / "pictures", report);
+  verify::CheckImageCases(DataDir(), DataDir() / "pictures", BestMediaTier(), report);
   EXPECT_EQ(report.failures(), 0u) << report.ToText(false);
   // All of them were there: every picture decoded, ten processors at work, one unknown and skipped.
   const auto rows = nlohmann::json::parse(report.ToJson())["rows"];
@@ -47,7 +47,7 @@ class BentGolden : public ::testing::Test {
     std::ofstream(dir_ / "decoded.json") << decoded_.dump();
     std::ofstream(dir_ / "expected.json") << expected_.dump();
     verify::Report report;
-    verify::CheckImageCases(dir_, DataDir() / "pictures", report);
+    verify::CheckImageCases(dir_, DataDir() / "pictures", BestMediaTier(), report);
     return report.failures();
   }
   nlohmann::ordered_json& Decoded() { return decoded_["images"]["orient_6.png"]; }
@@ -91,7 +91,7 @@ TEST_F(BentGolden, MissingPicture) {
 
 TEST(Golden, NothingToCheckIsAFailure) {
   verify::Report report;
-  verify::CheckImageCases("/nowhere", "/nowhere", report);
+  verify::CheckImageCases("/nowhere", "/nowhere", BestMediaTier(), report);
   EXPECT_EQ(report.failures(), 1u);
 }
 

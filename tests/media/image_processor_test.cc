@@ -171,6 +171,32 @@ TEST(ImageProcessor, EveryGeometryHasALayoutThatFits) {
   }
 }
 
+TEST(ImageProcessor, EveryTierGivesTheSamePixels) {
+  std::vector<uint8_t> pixels(size_t{3} * 301 * 187);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * i / 7);
+  for (const char* type : {"MllamaImageProcessor", "CLIPImageProcessor", "ViTImageProcessor"}) {
+    const auto processor = Make(Json{{"image_processor_type", type}}.dump());
+    ASSERT_NE(processor, nullptr);
+    EXPECT_EQ(processor->tier(), BestMediaTier());
+    const auto best = processor->Process({301, 187, pixels});
+    ASSERT_TRUE(best);
+    for (const MediaTier tier : MediaTiers()) {
+      processor->use_tier(tier);
+      const auto image = processor->Process({301, 187, pixels});
+      ASSERT_TRUE(image);
+      EXPECT_EQ(image->tier, tier);
+      EXPECT_EQ(image->PixelValues(), best->PixelValues()) << type;
+    }
+  }
+}
+
+TEST(ImageProcessor, TierOfAFlag) {
+  EXPECT_EQ(MediaTierOf("auto"), BestMediaTier());
+  EXPECT_EQ(MediaTierOf("reference"), MediaTier::kPlain);
+  EXPECT_EQ(MediaTierOf("avx2"), std::min(MediaTier::kAvx2, BestMediaTier()));
+  EXPECT_EQ(MediaTierOf("avx512"), BestMediaTier());
+}
+
 TEST(ImageProcessor, ClipRefusesWhatWouldExplode) {
   const auto processor = Make(R"({"image_processor_type": "CLIPImageProcessor"})");
   const auto layout = processor->LayoutOf(1, 1000000);

@@ -99,7 +99,7 @@ class SoftwareTiles {
 
 const cpu::Kernels& AmxEmulatedKernels() {
   static const cpu::Kernels kernels = [] {
-    const CpuFeatures features = DetectCpuFeatures();
+    const CpuFeatures features = UsableCpuFeatures();
     cpu::Kernels table = features.avx512 ? *cpu::Avx512Kernels()
                          : features.avx2 ? *cpu::Avx2Kernels()
                                          : *cpu::ReferenceKernels();

@@ -53,7 +53,7 @@ std::vector<BackendUnderTest> QuantBackendsUnderTest() {
   std::vector<BackendUnderTest> all;
   for (const std::string& tier : AvailableCpuTiers()) all.push_back({tier, tier, DType::kF32});
   all.push_back({"amx_emulated", "amx-emulated", DType::kF32});
-  const CpuFeatures features = DetectCpuFeatures();
+  const CpuFeatures features = UsableCpuFeatures();
   if (features.avx2 && features.avx_vnni) all.push_back({"avx2_plain", "avx2-plain", DType::kF32});
   if (features.avx512 && features.avx512_vnni)
     all.push_back({"avx512_plain", "avx512-plain", DType::kF32});

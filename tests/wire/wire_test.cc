@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <map>
 #include <thread>
 
@@ -16,8 +15,6 @@
 
 namespace tessera::testing {
 namespace {
-
-namespace health = grpc::health::v1;
 
 TEST(Wire, StreamsInOrder) {
   TestServer server;
@@ -65,86 +62,6 @@ TEST(Wire, StreamsInOrder) {
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].code, "OK");
   EXPECT_EQ(records[0].client_id, "mine-1");
-}
-
-TEST(Wire, BadInputIsOneCleanError) {
-  TestServer server;
-  const auto stub = pb::Tessera::NewStub(Connect(server));
-  const auto refused = [&](const pb::GenerateRequest& request, grpc::StatusCode code,
-                           const std::string& field) {
-    const Reply reply = Generate(*stub, request);
-    EXPECT_EQ(reply.status.error_code(), code) << reply.status.error_message();
-    EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr(field));
-    EXPECT_THAT(reply.status.error_message(), ::testing::HasSubstr("[request r-"));
-    EXPECT_TRUE(reply.events.empty());
-    ExpectClean(reply.status);
-  };
-  const auto invalid = grpc::StatusCode::INVALID_ARGUMENT;
-  pb::GenerateRequest request = Ask("canary");
-  request.mutable_sampling()->set_temperature(std::nanf(""));
-  refused(request, invalid, "sampling.temperature: got nan");
-  request = Ask("canary");
-  request.set_model("canary");
-  refused(request, grpc::StatusCode::NOT_FOUND, "model");
-  refused(pb::GenerateRequest(), invalid, "prompt");
-  request = Ask("canary");
-  request.mutable_chat()->mutable_messages(0)->add_parts()->mutable_image()->set_data(
-      "canary, no picture");
-  refused(request, invalid, "chat.messages[0].parts[1].image");
-  for (const char* file : {"GIF89a\x01\x00\x01\x00 canary", "BM canary canary canary"}) {
-    request.mutable_chat()->mutable_messages(0)->mutable_parts(1)->mutable_image()->set_data(file);
-    refused(request, invalid, "chat.messages[0].parts[1].image");
-  }
-  std::string half = DemoPicture("01-single-1x1.png");
-  half.resize(half.size() / 2);
-  request.mutable_chat()->mutable_messages(0)->mutable_parts(1)->mutable_image()->set_data(half);
-  refused(request, invalid, "chat.messages[0].parts[1].image");
-  std::string words;
-  for (int i = 0; i < 4000; ++i) words += "canary ";
-  refused(Ask(words), invalid, "the prompt does not fit the context: chat: got ");
-  request = Ask("canary");
-  (*request.mutable_sampling()->mutable_logit_bias())[1'000'000] = 1;
-  refused(request, invalid, "sampling.logit_bias: got 1000000");
-  request = Ask("canary");
-  request.mutable_raw()->set_text("canary<|image|>");
-  refused(request, invalid, "image marks");
-  request.mutable_raw()->clear_text();
-  request.mutable_raw()->add_token_ids(2'000'000);
-  refused(request, invalid, "raw: got 2000000");
-  // A prompt of special tokens is plain text: no mark, no error.
-  EXPECT_TRUE(Generate(*stub, Ask("<|image|><|eot_id|>canary")).status.ok());
-  EXPECT_TRUE(Eventually([&] { return AllPagesFree(server); }));
-  for (const RequestRecord& record : server.Records())
-    EXPECT_EQ(record.error.find("canary"), std::string::npos);
-}
-
-TEST(Wire, PicturesOnATextModel) {
-  TestServer server({.vision = false});
-  const auto stub = pb::Tessera::NewStub(Connect(server));
-  const Reply reply = Generate(*stub, Ask("x", 4, "01-single-1x1.png"));
-  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(reply.status.error_message(),
-              ::testing::HasSubstr("takes no pictures: chat.messages[0].parts[0].image"));
-  EXPECT_TRUE(Generate(*stub, Ask("x", 4)).status.ok());
-}
-
-TEST(Wire, BytesThatAreNoMessage) {
-  TestServer server;
-  const std::string generate = "/tessera.v1.Tessera/Generate";
-  grpc::Status status = Raw(server, generate, "\xff\xff\xff canary");
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  ExpectClean(status);
-  // chat.messages[0].parts[0].text = "\xff"
-  status = Raw(server, generate, std::string("\x12\x07\x0a\x05\x12\x03\x0a\x01\xff", 9));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(status.error_message(), ::testing::HasSubstr("chat.messages[0].parts[0].text"));
-  status = Raw(server, generate, std::string((64 << 20) + 100, '\0'));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
-  status = Raw(server, generate, std::string(1 << 20, '\0'), /*gzip=*/true);
-  EXPECT_FALSE(status.ok());
-  EXPECT_FALSE(status.error_message().empty());
-  const auto stub = pb::Tessera::NewStub(Connect(server));
-  EXPECT_TRUE(Generate(*stub, Ask("still here")).status.ok());
 }
 
 TEST(Wire, Deadlines) {
@@ -280,103 +197,6 @@ TEST(Wire, SilentReadersHoldNobodyUp) {
   EXPECT_GT(stalled, 0);
 }
 
-TEST(Wire, HealthFollowsTheState) {
-  TestServer server({.load = false});
-  const auto channel = Connect(server);
-  const auto stub = health::Health::NewStub(channel);
-  const auto check = [&](const std::string& service) {
-    grpc::ClientContext context;
-    health::HealthCheckRequest request;
-    health::HealthCheckResponse response;
-    request.set_service(service);
-    const grpc::Status status = stub->Check(&context, request, &response);
-    return status.ok() ? static_cast<int>(response.status())
-                       : -static_cast<int>(status.error_code());
-  };
-  using Response = health::HealthCheckResponse;
-  EXPECT_EQ(check(""), Response::NOT_SERVING);
-  EXPECT_EQ(check("nonsense"), -grpc::StatusCode::NOT_FOUND);
-  const auto tessera = pb::Tessera::NewStub(channel);
-  EXPECT_EQ(Generate(*tessera, Ask("x")).status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  grpc::ClientContext context;
-  health::HealthCheckRequest request;
-  request.set_service("tessera.v1.Tessera");
-  auto watch = stub->Watch(&context, request);
-  Response response;
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), Response::NOT_SERVING);
-  server.Load();
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), Response::SERVING);
-  EXPECT_EQ(check("tessera.v1.Tessera"), Response::SERVING);
-  std::thread drain([&] {
-    EXPECT_EQ(server.Drain({.delay = milliseconds(50), .timeout = milliseconds(2000)}), 0);
-  });
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), Response::NOT_SERVING);
-  EXPECT_FALSE(watch->Read(&response));
-  drain.join();
-}
-
-TEST(Wire, NewWorkIsTakenDuringTheDelayOfADrain) {
-  // A busy machine may miss a short delay: longer ones, until one was met.
-  bool taken = false;
-  for (int delay = 100; !taken && delay <= 6400; delay *= 4) {
-    TestServer server;
-    const auto channel = Connect(server);
-    const auto stub = pb::Tessera::NewStub(channel);
-    grpc::ClientContext context;
-    auto watch = health::Health::NewStub(channel)->Watch(&context, health::HealthCheckRequest());
-    health::HealthCheckResponse response;
-    ASSERT_TRUE(watch->Read(&response));
-    std::thread drain([&] { EXPECT_EQ(server.Drain({.delay = milliseconds(delay)}), 0); });
-    EXPECT_TRUE(watch->Read(&response));
-    EXPECT_EQ(response.status(), health::HealthCheckResponse::NOT_SERVING);
-    taken = Generate(*stub, Ask("x")).status.ok();
-    drain.join();
-  }
-  EXPECT_TRUE(taken);
-}
-
-TEST(Wire, DrainFinishesWhatWasAccepted) {
-  TestServer server;
-  const auto channel = Connect(server);
-  const auto stub = pb::Tessera::NewStub(channel);
-  server.gate.Close();
-  std::atomic<int> ok{0};
-  std::vector<std::thread> clients;
-  for (int i = 0; i < 6; ++i) {
-    clients.emplace_back(
-        [&] { ok += Generate(*stub, Ask("x", 20, "01-single-1x1.png")).status.ok() ? 1 : 0; });
-  }
-  EXPECT_TRUE(Eventually([&] { return server.service().in_flight() == 6; }));
-  std::thread drain([&] { EXPECT_EQ(server.Drain({.timeout = milliseconds(120'000)}), 0); });
-  EXPECT_TRUE(Eventually([&] { return !server.service().CheckServing(); }));
-  const Reply late = Generate(*stub, Ask("x"));
-  EXPECT_EQ(late.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  server.gate.Open();
-  for (auto& client : clients) client.join();
-  drain.join();
-  EXPECT_EQ(ok, 6);
-}
-
-TEST(Wire, LeftoversOfADrainGetOneUnavailable) {
-  ServerSetup setup;
-  setup.model.max_context = 100'000;
-  setup.model.self_pages = 8192;
-  TestServer server(setup);
-  const auto stub = pb::Tessera::NewStub(Connect(server));
-  Reply reply;
-  std::thread client([&] { reply = Generate(*stub, Ask("x", 90'000)); });
-  EXPECT_TRUE(Eventually([&] { return server.engine().stats().running == 1; }));
-  EXPECT_EQ(server.Drain({.timeout = milliseconds(100)}), 1);
-  client.join();
-  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE)
-      << reply.status.error_message();
-  ASSERT_EQ(server.Records().size(), 1u);
-  EXPECT_EQ(server.Records()[0].code, "UNAVAILABLE");
-}
-
 class Nobody final : public Authenticator {
   Result<Tenant> Authenticate(const MetadataLookup&) const override {
     return Fail(ErrorCode::kUnauthenticated, "who are you");
@@ -391,7 +211,7 @@ TEST(Wire, EveryMethodHasAPolicy) {
   size_t walked = 0;
   for (const google::protobuf::FileDescriptor* file :
        {pb::GenerateRequest::descriptor()->file(),
-        health::HealthCheckRequest::descriptor()->file()}) {
+        grpc::health::v1::HealthCheckRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const std::string method =

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "media/tier.h"
 #include "server/golden/report.h"
 
 namespace tessera::verify {
@@ -15,6 +16,7 @@ void CheckTokenizerCases(const std::filesystem::path& tokenizer_dir,
 void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases,
                     Report& report);
 void CheckImageCases(const std::filesystem::path& expected_dir,
-                     const std::filesystem::path& images_dir, Report& report);
+                     const std::filesystem::path& images_dir, MediaTier tier,
+                     Report& report);
 
 }  // namespace tessera::verify

@@ -82,9 +82,10 @@ struct Picture {
 
 class ImageCases {
  public:
-  ImageCases(fs::path expected_dir, fs::path images_dir, Report& report)
+  ImageCases(fs::path expected_dir, fs::path images_dir, MediaTier tier, Report& report)
       : expected_dir_(std::move(expected_dir)),
         images_dir_(std::move(images_dir)),
+        tier_(tier),
         report_(report),
         tensors_(expected_dir_ / "expected_u8.safetensors") {}
 
@@ -106,6 +107,7 @@ class ImageCases {
 
   const fs::path expected_dir_;
   const fs::path images_dir_;
+  const MediaTier tier_;
   Report& report_;
   const Uint8Tensors tensors_;
   Json decoded_;
@@ -345,6 +347,7 @@ void ImageCases::CheckProcessor(const std::string& name, const Json& golden) {
       return report_.Skip(name, "processor", processor.error().Describe());
     return report_.Fail(name, "processor", processor.error().Describe());
   }
+  (*processor)->use_tier(tier_);
   const std::array<uint8_t, 3> pixel{};
   double level_size = 1;
   if (const auto probe = (*processor)->Process({1, 1, pixel})) level_size = LevelSize(*probe);
@@ -370,9 +373,10 @@ void ImageCases::Run() {
 
 }  // namespace
 
-void CheckImageCases(const fs::path& expected_dir, const fs::path& images_dir, Report& report) {
+void CheckImageCases(const fs::path& expected_dir, const fs::path& images_dir, MediaTier tier,
+                     Report& report) {
   try {
-    ImageCases(expected_dir, images_dir, report).Run();
+    ImageCases(expected_dir, images_dir, tier, report).Run();
   } catch (const Json::exception& error) {
     report.Fail("image cases", "read",
                 fmt::format("a golden file is not of the documented form: {}", error.what()));
