@@ -16,7 +16,6 @@ void CheckTokenizerCases(const std::filesystem::path& tokenizer_dir,
 void CheckChatCases(const std::filesystem::path& tokenizer_dir, const std::filesystem::path& cases,
                     Report& report);
 void CheckImageCases(const std::filesystem::path& expected_dir,
-                     const std::filesystem::path& images_dir, MediaTier tier,
-                     Report& report);
+                     const std::filesystem::path& images_dir, MediaTier tier, Report& report);
 
 }  // namespace tessera::verify
